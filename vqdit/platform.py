@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
+from jax.sharding import AxisType, NamedSharding
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,3 +28,13 @@ def platform() -> str:
     of devices that are not here, or else of the default backend."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() if device is None else device.platform
+
+
+def automatic(place: Any) -> Any:
+    """A device, or a sharding whose axes the compiler works out, where those of
+    `jax.make_mesh` are explicit: layers that say no `out_sharding` fail with such."""
+    if not isinstance(place, NamedSharding):
+        return place
+    mesh = place.mesh
+    kinds = (AxisType.Auto,) * len(mesh.axis_names)
+    return place.update(mesh=mesh.update(axis_types=kinds))

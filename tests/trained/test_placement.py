@@ -127,6 +127,26 @@ def test_a_sharding_lays_out_every_array(saved):
     assert {leaf.sharding for leaf in jax.tree.leaves(found)} == {replicated}
 
 
+def test_axes_that_make_mesh_has_made_explicit_are_taken(saved):
+    """As it does unasked: of a sampler, a codec, and in a jit of one's own."""
+    mesh = jax.make_mesh((8,), ("data",))
+    batch, everywhere = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+    ids, x = np.arange(8), np.zeros((8, 4, 4, 1), np.float32)
+    for device in (None, everywhere):
+        found = vqdit.load(saved, device=device)
+        draw, codec = found.sampler(want="image", steps=2), found.codecs["image"]
+        expected = draw(jax.random.key(0), ids)["image"]
+        drawn = lambda ids, draw=draw: draw(jax.random.key(0), ids)["image"]
+        there = jax.device_put(ids, batch)
+        for each in (drawn(there), jax.jit(drawn)(there)):
+            assert (
+                len(each.sharding.device_set) == 8 and each.sharding.spec[0] == "data"
+            )
+            np.testing.assert_allclose(each, expected, atol=1e-5)
+        codes = codec.encode(jax.device_put(x, batch)).codes
+        np.testing.assert_array_equal(codes, codec.encode(x).codes)
+
+
 def test_a_classifier_keeps_its_type_and_takes_its_place(tmp_path):
     network = Classifier(10, (4, 6), dim=5)
     params = toys.drawn(network, jnp.zeros((1, 8, 8, 1)))["params"]

@@ -12,6 +12,7 @@ from train.modalities.shown import COLOURS, png
 
 INK, FAINT = "#2b2f36", "#c9ced6"
 SIZE = (4.6, 2.9)  # of a plot, in inches
+LETTERS = 40  # that have room side by side below one
 
 
 def save_png(path: str | os.PathLike, picture: np.ndarray, scale: int = 1) -> None:
@@ -61,7 +62,7 @@ def line_plot(
     if log_y:
         axes.set_yscale("log")
     if ticks is not None:
-        axes.set_xticks(range(len(ticks)), ticks, rotation=40, ha="right")
+        _call(axes, ticks)
     if len(lines) + len(bars or {}) > 1:
         # Beside the axes where a line may be anywhere.
         beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if ticks else {}
@@ -82,7 +83,7 @@ def bar_plot(
     width = 0.8 if len(heights) <= 32 else 1.0
     axes.bar(range(len(heights)), heights, width=width, color=COLOURS[0])
     if names is not None:
-        axes.set_xticks(range(len(heights)), names)
+        _call(axes, names)
     axes.margins(x=0.01)
     return _drawn(figure, axes, x_label, y_label)
 
@@ -104,6 +105,13 @@ def _figure():
     axes.grid(axis="y", color=FAINT, lw=0.5, alpha=0.6)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def _call(axes, names: Sequence[str]) -> None:
+    """What 0, 1, ... along x are called: aslant where they would overlap, and as they
+    are, for a class named "$a$" is no formula."""
+    aslant = {"rotation": 40, "ha": "right"} if sum(map(len, names)) > LETTERS else {}
+    axes.set_xticks(range(len(names)), names, parse_math=False, **aslant)
 
 
 def _drawn(figure, axes, x_label, y_label) -> bytes:

@@ -1,7 +1,9 @@
 """Signals side by side for a person to look at, with what their axes and names are."""
 
+import functools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -156,5 +158,10 @@ def _line(names: Sequence[str], width: int, each: int) -> Sheet:
     return np.asarray(image)
 
 
+@functools.cache
 def _font():
-    return ImageFont.load_default(SIZE)
+    """That of the plots: Pillow's own knows the letters of English alone."""
+    import matplotlib  # slow to import
+
+    fonts = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    return ImageFont.truetype(fonts / "DejaVuSans.ttf", SIZE)

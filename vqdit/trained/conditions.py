@@ -235,7 +235,7 @@ def whole(ids) -> Array:
         wrong = values[(values < -(2**31)) | (values >= 2**31)]
         if wrong.size:
             raise ValueError(f"id {wrong[0]}: write ids from -2^31 to below 2^31")
-    return jnp.asarray(ids, jnp.int32)
+    return inputs.array(jnp.asarray(ids, jnp.int32))
 
 
 def scales(guidance: Any, each: tuple[int, ...] = ()) -> Any:

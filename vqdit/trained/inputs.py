@@ -16,6 +16,7 @@ import numpy as np
 from vqdit.diffusion import Grid, Times
 from vqdit.fields import told
 from vqdit.nn.streams import Continuous, Discrete
+from vqdit.platform import automatic
 from vqdit.tokenizer import Tokenizer
 from vqdit.trained.contract import LatentContract
 
@@ -207,9 +208,13 @@ def is_real(x: Any) -> bool:
 def array(x: Any) -> Any:
     """As it came, or of lists an array. Raises ValueError where they are ragged.
 
-    Of 64 bits where JAX computes in 32: of so many.
+    Of 64 bits where JAX computes in 32: of so many. Sharded along axes that
+    `jax.make_mesh` has made explicit, with which layers fail: the same, automatic.
     """
     if isinstance(x, jax.Array):
+        if any(jax.typeof(x).sharding.spec):
+            place = jax.typeof(x) if isinstance(x, jax.core.Tracer) else x
+            x = jax.device_put(x, automatic(place.sharding))
         return x.astype(jax.dtypes.canonicalize_dtype(x.dtype))
     if hasattr(x, "shape"):
         return x

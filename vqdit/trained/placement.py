@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vqdit.platform import automatic
 from vqdit.values import field_names
 
 M = TypeVar("M", bound=nn.Module)
@@ -54,7 +55,9 @@ class Placement:
 
     def placed(self, arrays: Any) -> Any:
         """The arrays, in their place."""
-        return arrays if self.device is None else jax.device_put(arrays, self.device)
+        if self.device is None:
+            return arrays
+        return jax.device_put(arrays, automatic(self.device))
 
     def _cast(self, leaf):
         floating = jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -1,4 +1,5 @@
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -164,3 +165,24 @@ def test_a_plot_has_the_scale_and_the_words_that_it_was_given(monkeypatch):
     axes, labels = seen.pop()
     assert [each.get_text() for each in axes.get_xticklabels()] == ["a", "b"]
     assert axes.get_xticks().tolist() == [0, 1] and labels == ("", "")
+
+
+def test_names_of_bars_are_drawn_as_they_are_and_never_over_each_other(monkeypatch):
+    """A formula that is none ended the plot, and names of ten letters overlapped."""
+    drawn = pictures._drawn
+    boxes = []
+
+    def measured(figure, axes, *labels):
+        png = drawn(figure, axes, *labels)
+        labels = axes.get_xticklabels()
+        assert [each.get_text() for each in labels] == names
+        boxes.append(
+            [(each.get_rotation(), each.get_window_extent()) for each in labels]
+        )
+        return png
+
+    monkeypatch.setattr(pictures, "_drawn", measured)
+    for names in (["$\\foo$", "$a$"], [f"class no. {i}" for i in range(12)]):
+        pictures.bar_plot(range(len(names)), names=names)
+        for (turned, box), (_, after) in itertools.pairwise(boxes.pop()):
+            assert turned or box.x1 < after.x0

@@ -144,3 +144,10 @@ def test_every_name_stands_over_its_own_cell(monkeypatch):
         there = found[rows : rows + 42, columns : columns + 42]
         windows = np.lib.stride_tricks.sliding_window_view(there, (40, 40, 3))
         assert (windows == picture).all((-3, -2, -1)).any()
+
+
+def test_letters_beyond_english_are_drawn_and_not_boxes():
+    shape = lambda letter: bytes(sheets._font().getmask(letter))
+    letters = "öéßЖωµ²−…"
+    assert shape("\uffff") not in map(shape, letters)
+    assert len(set(map(shape, letters))) == len(letters)
