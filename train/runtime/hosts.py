@@ -37,7 +37,7 @@ def start(asked: Mapping[str, Any]) -> None:
         Without them the environment's JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
         JAX_PROCESS_ID; without those whatever launcher JAX knows (SLURM, Open MPI, a
         TPU VM, GKE, an indexed job of Kubernetes where the package `kubernetes` is);
-        and without one this process is alone.
+        and without one, or of one process and nothing else said, this one is alone.
     Raises BadInput for some without the others, and where the others do not come.
     """
     stay_in_32_bits()
@@ -47,6 +47,8 @@ def start(asked: Mapping[str, Any]) -> None:
         if variable in os.environ
     }
     if jax.distributed.is_initialized():
+        return
+    if found == {"processes": 1}:  # alone, whatever a launcher says
         return
     if found:
         _check(found)

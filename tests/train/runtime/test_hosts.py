@@ -229,6 +229,8 @@ TOLD = {
         ({}, {}, True, {}),
         ({}, {}, False, None),
         (HERE | {"processes": 1, "process": 0}, {}, True, None),
+        ({"processes": 1}, {}, True, None),
+        ({}, {"JAX_NUM_PROCESSES": "1"}, True, None),
     ],
 )
 def test_processes_are_joined_as_they_were_told(
