@@ -24,8 +24,8 @@ is given, trained on the same data. Bars of the experiment (`bars`) are checked,
 is said how sure a difference is: of two figures of the same examples a pair at a time.
 """
 
+import os
 from functools import partial
-from pathlib import Path
 
 from train.config import Experiment
 from train.config.bars import met
@@ -163,7 +163,8 @@ def _option(name):
 def _of_tokenizer(codec, experiment, flags):
     data, judge = experiment.one_data, flags.get("judge")
     features = getattr(experiment, "losses", None) and experiment.losses.features
-    if features and judge and Path(features).resolve() == Path(judge).resolve():
+    one = lambda path: os.path.realpath(os.path.expanduser(path))
+    if features and judge and one(features) == one(judge):
         raise BadInput(
             f"--judge={judge}: the tokenizer was trained to please it; write another, "
             "or drop it"

@@ -1,6 +1,7 @@
 """The command line that all programs share."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -187,7 +188,9 @@ def _split(
                 text = rest.pop(0)
             else:
                 raise BadInput(f"--{key} has no value; write --{key}=...")
-        held[name] = text
+        # Behind an = no shell does; fields stay as written, and their readers do.
+        home = not dotted and text.startswith("~/")
+        held[name] = os.path.expanduser(text) if home else text
     return given, changes, tuple(words)
 
 

@@ -1,5 +1,6 @@
 """Opens what training left behind, and refuses the wrong kind of it."""
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +37,7 @@ def open_bundle(
     if not path:
         raise BadInput(f"write {at}=DIR, the workdir or bundle of {wanted}")
     try:
-        found = load(path, own_packages())
+        found = load(Path(os.path.expanduser(path)), own_packages())
     except (ValueError, OSError) as error:
         if of := foreign(error):
             raise BadInput(f"{at}: {path}: {of}{naming(of)}") from error
@@ -68,7 +69,7 @@ def check_experiment(
 
 def bundle_folder(path: str | Path) -> Path:
     """The folder that `vqdit.load` reads: of a workdir, its bundle."""
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     return path / "bundle" if (path / "bundle").is_dir() else path
 
 

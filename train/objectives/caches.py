@@ -1,6 +1,7 @@
 """Latent caches in the place of data, known to be of these data and tokenizers."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def _tokenizer_of(cache: LatentCache) -> Any:
 
 
 def _place(experiment: StageTwo, name: str) -> Path:
-    folder = Path(experiment.cache or "").expanduser()
+    folder = Path(os.path.expanduser(experiment.cache or ""))
     return folder if len(experiment.streams) == 1 else folder / name
 
 

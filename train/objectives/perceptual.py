@@ -4,6 +4,7 @@ LPIPS, a tokenizer trained here (train.stage_one), a classifier (train.classifie
 """
 
 import dataclasses
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,7 @@ def networks(
     variables: dict[str, Any] = {}
     distances: dict[str, Distance] = {}
     if weights.lpips is not None:
-        variables["lpips"] = {"params": _lpips(Path(weights.lpips))}
+        variables["lpips"] = {"params": _lpips(Path(os.path.expanduser(weights.lpips)))}
         apply: Any = LPIPS().apply  # which may return more where it is asked for
         distances["lpips"] = apply
     if weights.features is not None:

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ CacheRow = Mapping[str, Any]
 def new_cache(folder: str | Path) -> Iterator[Path]:
     """Where the parts of a cache are written and sealed, which becomes `folder` in the
     end, or nothing at all. Raises BadInput where that exists."""
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     if folder.exists():
         raise BadInput(f"{folder} exists; remove it, or write the cache elsewhere")
     with writing.new_folder(folder) as unfinished:
@@ -155,7 +156,7 @@ class LatentCache:
 
     def __init__(self, folder: str | Path, mirrors: Sequence[int] = ()):
         self.mirrors = mirrors
-        folder = Path(folder).expanduser()
+        folder = Path(os.path.expanduser(folder))
         try:
             stored = read_json(folder / DESCRIPTION)
         except (FileNotFoundError, NotADirectoryError):

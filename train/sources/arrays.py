@@ -1,5 +1,6 @@
 """Signals that are already in memory: scikit-learn's digits, and arrays of an .npz."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def npz(data: Modality, train: bool) -> Arrays:
     """
     if not data.data_dir:
         raise BadInput("data.data_dir is empty: write the .npz file to read")
-    path = Path(data.data_dir).expanduser()
+    path = Path(os.path.expanduser(data.data_dir))
     if path.is_dir() and data.train_split == data.test_split:
         path /= f"{data.train_split}.npz"
     if path.is_dir():

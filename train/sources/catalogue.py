@@ -183,7 +183,7 @@ def open_prepared(data: Modality, train: bool) -> Prepared:
     names, holdout divides it.
     """
     home = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    root = Path(data.data_dir or home).expanduser()
+    root = Path(os.path.expanduser(data.data_dir or home))
     folder = version_of(data, root) or prepare(data, root)
     info = _json(folder / "dataset_info.json")
     rule = isinstance(data.holdout, str)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -194,7 +195,7 @@ def open_folder(data: Modality, train: bool) -> Part:
     """
     if not data.data_dir:
         raise BadInput(f"data.data_dir is empty: write the folder of {_what(data)}")
-    root = Path(data.data_dir).expanduser()
+    root = Path(os.path.expanduser(data.data_dir))
     if not root.exists():
         raise BadInput(f"data.data_dir={data.data_dir}: no such folder")
     if root.is_file():

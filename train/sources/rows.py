@@ -1,6 +1,7 @@
 """The rows of a table, each a record."""
 
 import hashlib
+import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ def open_rows(data: Tables, train: bool) -> Rows:
     """
     if not data.data_dir:
         raise BadInput("data.data_dir is empty: write the .csv or .parquet to read")
-    root = Path(data.data_dir).expanduser()
+    root = Path(os.path.expanduser(data.data_dir))
     if root.is_dir() and data.train_split == data.test_split:
         root = _part(root, data.train_split)
     if root.is_dir():

@@ -7,6 +7,7 @@ mapped into memory. https://huggingface.co/docs/datasets
 
 import functools
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -40,7 +41,7 @@ def open_saved(data: Modality, train: bool) -> Part:
     """
     if not data.data_dir:
         raise BadInput(f"data.data_dir is empty: {WRITE}")
-    root = Path(data.data_dir).expanduser()
+    root = Path(os.path.expanduser(data.data_dir))
     refuse_rule(data, f"{root} has no names of recordings; write a share")
     opened = functools.partial(folder_of, listed=listing)
     if not (root / "dataset_dict.json").is_file():

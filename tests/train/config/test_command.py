@@ -92,6 +92,15 @@ def test_both_spellings_are_the_same_command(file):
     }
 
 
+def test_a_home_is_a_folder_behind_an_equals_sign_too(file, tmp_path, monkeypatch):
+    """There was a folder called ~; a field stays as it is written in config.json."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = [f"--config={file}", "--workdir=~/runs/a", "--config.data.data_dir=~/b"]
+    command = parse(words, Experiment, RUN)
+    assert command.workdir == tmp_path / "runs" / "a"
+    assert command.experiment.data.data_dir == "~/b"
+
+
 def test_without_arguments_those_of_the_process_are_read(file, monkeypatch):
     monkeypatch.setattr("sys.argv", ["vqdit", f"--config={file}", "--label=3"])
     assert parse(None, StageOne, FLAGS).flags == {"label": 3}

@@ -8,11 +8,13 @@ import jax
 import numpy as np
 import pytest
 
+import vqdit
+from tests import toys
 from tests.train.experiments import TOKENIZER
 from tests.train.processes import noting
 from train.config.override import replaced
 from train.errors import BadInput
-from train.modalities import Audio, Ranges, Series
+from train.modalities import Audio, Images, Ranges, Series
 from train.objectives import bundles
 from train.objectives.bundles import examples_for, open_judge, source
 from train.objectives.contract import told
@@ -20,6 +22,7 @@ from train.pipeline import open_examples
 from vqdit.features.classifier import Classifier
 from vqdit.quantizers import LFQ
 from vqdit.tokenizer import LogMel
+from vqdit.trained.codec import Codec
 from vqdit.trained.judge import Judge
 
 
@@ -35,6 +38,18 @@ def trained_on(data):
             preparation=data.preparation,
         )
     )
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    """As that of data may; nobody's home is a folder of that name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    vqdit.save(tmp_path / "tok", toys.codec())
+    assert isinstance(bundles.open_bundle("~/tok", Codec, "init"), Codec)
+    assert bundles.bundle_folder("~/tok") == tmp_path / "tok"
+    with pytest.raises(BadInput, match="init: ~nobody-here/tok: no bundle here"):
+        bundles.open_bundle("~nobody-here/tok", Codec, "init")
+    with pytest.raises(BadInput, match="~nobody-here"):
+        open_examples(Images(name="folder", data_dir="~nobody-here"), True)
 
 
 def test_data_prepared_otherwise_are_refused():
