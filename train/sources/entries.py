@@ -13,7 +13,7 @@ from pathlib import Path
 from train.errors import BadInput
 from train.modalities.boxes import RIGHT, is_box
 from train.modalities.files.pictures import STILLS
-from train.modalities.files.stored import kind_of, natural, printable
+from train.modalities.files.stored import kind_of, listed, natural, printable
 from train.modalities.modality import Modality
 from train.sources.classes import labelled
 
@@ -66,8 +66,8 @@ def listing(root: Path, data: Modality) -> Listing:
     """Of a manifest, where the folder holds one, else of all that lies in it."""
     manifests = _manifests(root, data)
     if len(manifests) > 1:
-        listed = ", ".join(path.name for path in manifests)
-        raise BadInput(f"{root}: several manifests ({listed}); keep one")
+        several = listed(path.name for path in manifests)
+        raise BadInput(f"{root}: several manifests ({several}); keep one")
     return _of_manifest(manifests[0], data) if manifests else _of_tree(root, data)
 
 
@@ -246,7 +246,7 @@ def _of_manifest(path: Path, data: Modality) -> Listing:
         file, caption = row.get("file", row.get("file_name")), row.get("caption")
         caption = row.get("text") if caption is None else caption
         if not (isinstance(file, str) and file):
-            raise BadInput(f"{where}: write 'file' as text")
+            raise BadInput(f"{where}: write 'file' as text; it has {listed(row)}")
         if not isinstance(caption, str | None):
             raise BadInput(f"{where}: write 'caption' as text")
         files.append(file)
@@ -256,8 +256,8 @@ def _of_manifest(path: Path, data: Modality) -> Listing:
     numbers, names = labelled(labels, lambda i: rows[i][0])
     of_each = zip(files, numbers, captions, boxes, strict=True)
     entries = [Entry(f, y, text, boxes=found) for f, y, text, found in of_each]
-    listed = {Path(os.path.normpath(path.parent / file)) for file in files}
-    left_out = _unlisted(path, data, listed)
+    named = {Path(os.path.normpath(path.parent / file)) for file in files}
+    left_out = _unlisted(path, data, named)
     return Listing(entries, names, left_out, numbered=str in map(type, labels))
 
 
@@ -304,6 +304,11 @@ def _of_table(path: Path) -> Iterator[tuple[str, dict]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
     try:
         for row in reader:
+            if any(row.pop(None, ())):  # else a part of a text would be lost
+                raise BadInput(
+                    f"{path} line {reader.line_num}: more entries than columns; put a "
+                    'text with a comma into "..."'
+                )
             row = {name: value for name, value in row.items() if value}
             if re.fullmatch(NUMBER, row.get("label", "")):
                 row["label"] = int(row["label"])
@@ -312,12 +317,12 @@ def _of_table(path: Path) -> Iterator[tuple[str, dict]]:
         raise BadInput(f"{path} line {reader.line_num}: {error}") from None
 
 
-def _unlisted(path: Path, data: Modality, listed: set[Path]) -> Counter[str]:
+def _unlisted(path: Path, data: Modality, named: set[Path]) -> Counter[str]:
     """Signals that lie beside a manifest and are not in it, by suffix."""
     left_out: Counter[str] = Counter()
     for folder, names in folders(path.parent, Counter()):
         for name in names:
             place = Path(os.path.normpath(folder / name))
-            if name.lower().endswith(data.suffixes) and place not in listed:
+            if name.lower().endswith(data.suffixes) and place not in named:
                 left_out[f"{kind_of(name)} that {path.name} does not list"] += 1
     return left_out

@@ -164,7 +164,12 @@ def test_a_table_gives_captions_and_labels(tmp_path, name, caplog):
     assert "" not in source[0].more and len(source) == 2
     table.write_text("picture,label\n0.png,a\n")
     forget()
-    with pytest.raises(BadInput, match=f"{name} line 2: write 'file' as text"):
+    said = f"{name} line 2: write 'file' as text; it has picture, label$"
+    with pytest.raises(BadInput, match=said):
+        open_source(at(tmp_path), True)
+    table.write_text("file,caption\n0.png,a boat,\n1.png,a red, wooden boat\n")
+    forget()  # an entry that is empty is lost to nobody
+    with pytest.raises(BadInput, match=f"{name} line 3: more entries than columns; "):
         open_source(at(tmp_path), True)
 
 
@@ -180,7 +185,8 @@ def test_a_table_among_tables_is_a_signal(tmp_path):
     [
         (['{"file": "0.png"}', '{"file": '], "line 2: not JSON"),
         (['["0.png"]'], "line 1: write"),
-        (['{"caption": "x"}'], "line 1: write 'file'"),
+        (['{"caption": "x"}'], "line 1: write 'file' as text; it has caption"),
+        ([r'{"\ud800": 1}'], r"line 1: write 'file' as text; it has \\ud800"),
         (
             ['{"file": "0.png", "label": 1}', "", '{"file": "1.png"}'],
             "line 3: no label",

@@ -90,8 +90,13 @@ def listed(names: Iterable[str]) -> str:
 
 
 def printable(name: str) -> str:
-    """A name from disk as text: bytes that are no UTF-8 are escaped."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A name from disk as text: bytes that are no UTF-8 are escaped, and what a file's
+    JSON may say that is no character."""
+    try:
+        stored = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        stored = name.encode("utf-8", "backslashreplace")
+    return stored.decode("utf-8", "backslashreplace")
 
 
 def kind_of(name: str) -> str:
