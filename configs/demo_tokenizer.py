@@ -11,15 +11,7 @@ python -m train.evolve --config=configs/demo_tokenizer.py --workdir=runs/search 
 looks for better settings in SPACE.
 """
 
-from train.config import (
-    Between,
-    Choice,
-    KMeansInit,
-    Optimizer,
-    Run,
-    StageOne,
-    Weights,
-)
+from train.config import Between, Choice, KMeansInit, Optimizer, Run, StageOne, Weights
 from train.modalities import Images
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer

@@ -12,12 +12,7 @@ from vqdit.quantizers import EMAVectorQuantizer, ResidualQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Tokenizer
 
 BOOK = EMAVectorQuantizer(512, dim=8, decay=0.97, start="kmeans")
-SHAPE = {
-    "widths": (96,),
-    "patch": 4,
-    "blocks": 1,
-    "mid_attention": False,
-}
+SHAPE = {"widths": (96,), "patch": 4, "blocks": 1, "mid_attention": False}
 
 CONFIG = StageOne(
     name="driving_camera",

@@ -11,13 +11,7 @@ from train.config import replaced
 from train.modalities import Series
 from vqdit.tokenizer import ConvDecoder, ConvEncoder
 
-SHAPE = {
-    "widths": (32, 64),
-    "patch": 2,
-    "blocks": 1,
-    "mid_attention": False,
-    "dims": 1,
-}
+SHAPE = {"widths": (32, 64), "patch": 2, "blocks": 1, "mid_attention": False, "dims": 1}
 
 CONFIG = replaced(
     CAMERA,

@@ -38,12 +38,7 @@ from vqdit.nn import Block
 from vqdit.tokenizer import Bytes
 
 MASKING = Masking(schedule=Cosine(), weight="none")
-CODES = {
-    "process": MASKING,
-    "codes": 512,
-    "start": "codebook",
-    "solver": Confidence(),
-}
+CODES = {"process": MASKING, "codes": 512, "start": "codebook", "solver": Confidence()}
 WORDS = (
     *("zero", "one", "two", "three", "four"),
     *("five", "six", "seven", "eight", "nine"),
@@ -55,11 +50,7 @@ WRITTEN = replaced(PICTURES.data, {"words": WORDS})
 
 CONFIG = StageTwo(
     name="spoken_written",
-    data={
-        "image": WRITTEN,
-        "audio": SPOKEN,
-        "word": WRITTEN,
-    },
+    data={"image": WRITTEN, "audio": SPOKEN, "word": WRITTEN},
     join="class",
     model=DiT(width=96, depth=4, block=Block(4)),
     streams={

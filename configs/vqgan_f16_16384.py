@@ -16,15 +16,7 @@ is a choice.
 """
 
 from configs.imagenet import F16, RANDOM, tokenizer
-from train.config import (
-    AdamW,
-    Adversarial,
-    Optimizer,
-    Run,
-    StageOne,
-    Weights,
-    replaced,
-)
+from train.config import AdamW, Adversarial, Optimizer, Run, StageOne, Weights, replaced
 from vqdit.losses import PatchDiscriminator
 from vqdit.quantizers import FSQ, EMAVectorQuantizer, VectorQuantizer
 

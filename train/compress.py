@@ -193,9 +193,8 @@ def dropped(opened: Opened, path: Path, signal: Record) -> list[str]:
 def line(kind: Modality, figures: dict) -> str:
     """A file's or all files' figures as printed."""
     return (
-        f"{figures['bytes']:,} bytes, "
-        f"{8 * figures['bytes'] / figures['units']:.4g} {kind.unit}, "
-        f"{kind.score} {figures['score']:.2f} dB"
+        f"{figures['bytes']:,} bytes, {8 * figures['bytes'] / figures['units']:.4g} "
+        f"{kind.unit}, {kind.score} {figures['score']:.2f} dB"
     )
 
 

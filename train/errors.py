@@ -208,10 +208,5 @@ def _keep_heap() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    settings = {
-        ARENA_MAX: 1,
-        MMAP_MAX: 0,
-        TRIM_THRESHOLD: 2**31 - 1,
-        TOP_PAD: 2**28,
-    }
+    settings = {ARENA_MAX: 1, MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 2**28}
     return all([mallopt(name, value) for name, value in settings.items()])

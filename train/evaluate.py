@@ -34,12 +34,7 @@ from train.config.outputs import check_free
 from train.config.workdir import is_free
 from train.errors import BadInput, blame, run
 from train.evaluation.crossings import questions
-from train.evaluation.crossings.crossings import (
-    crossings,
-    own,
-    samplers_of,
-    unguided,
-)
+from train.evaluation.crossings.crossings import crossings, own, samplers_of, unguided
 from train.evaluation.crossings.forecasts import forecasts, foreseen
 from train.evaluation.crossings.questions import Crossings
 from train.evaluation.drawing import SAMPLER
@@ -55,12 +50,7 @@ from train.evaluation.scores import (
     references_of,
 )
 from train.modalities.files.writing import as_json, write
-from train.objectives.bundles import (
-    check_data,
-    check_experiment,
-    open_bundle,
-    seal_of,
-)
+from train.objectives.bundles import check_data, check_experiment, open_bundle, seal_of
 from train.pipeline import open_examples
 from train.pipeline.streams import name_pattern
 from train.progress import say

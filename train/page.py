@@ -37,12 +37,7 @@ from train.evaluation.features import network_of
 from train.evaluation.measured import comparable
 from train.evaluation.scores import references_of
 from train.modalities.files.writing import write_bytes
-from train.objectives.bundles import (
-    check_data,
-    check_experiment,
-    open_bundle,
-    seal_of,
-)
+from train.objectives.bundles import check_data, check_experiment, open_bundle, seal_of
 from train.pipeline import open_examples
 from train.progress import say
 from train.report import run_pages

@@ -196,10 +196,7 @@ def plot(points, curves, measure: str, pixels: int) -> bytes:
     ours = sorted(points, key=lambda point: point["bits"])
     for name, curve in ({"tokenizer": ours} | curves).items():
         shown = [p for p in curve if p["bits"] <= most] or curve[:1]
-        lines[name] = (
-            [p["bits"] / pixels for p in shown],
-            [p[measure] for p in shown],
-        )
+        lines[name] = ([p["bits"] / pixels for p in shown], [p[measure] for p in shown])
     marks = {"tokenizer": [f"{p['bits']:.0f}" for p in ours]}
     label = {"psnr_db": "PSNR, dB", "ssim": "SSIM"}[measure]
     return line_plot(lines, "payload, bits per pixel", label, points=marks)

@@ -71,10 +71,7 @@ FLAGS = {
     "workdir": (str, "the generator: a workdir or bundle folder"),
     "given.": (str, "of a stream: files, a folder, a text, a label or a row"),
     "want": (tuple[str, ...], "streams that are drawn; else all that are not given"),
-    "shown.": (
-        Count,
-        "of a given stream: its first places, which stay",
-    ),
+    "shown.": (Count, "of a given stream: its first places, which stay"),
     "hole.": (str, "of a given stream: what is drawn of it, a picture or numbers"),
     "label": (str, "the class that is drawn, its name or number; else all in turn"),
     "num": (SampleCount, "of samples (16, or as many as files are given)"),
@@ -85,10 +82,7 @@ FLAGS = {
     "resample": (bool, "take given sounds and clips of another rate"),
     "seed": (Seed, "of all samples (0)"),
     "first": (FirstSample, "number of the first sample (0)"),
-    "out": (
-        str,
-        "a .png, .npz, .txt, .csv (rows, boxes) or folder (grid.png)",
-    ),
+    "out": (str, "a .png, .npz, .txt, .csv (rows, boxes) or folder (grid.png)"),
 }
 
 

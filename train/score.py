@@ -62,12 +62,7 @@ from train.evaluation.crossings.bound_figures import (
     rank_figures,
     text_figures,
 )
-from train.evaluation.crossings.bounds import (
-    Bounds,
-    batches_of,
-    bounds_of,
-    rank_costs,
-)
+from train.evaluation.crossings.bounds import Bounds, batches_of, bounds_of, rank_costs
 from train.evaluation.crossings.forecasts import frames_of
 from train.evaluation.crossings.retrieval import nearest_costs, ranks, with_all
 from train.evaluation.drawing import first_shown

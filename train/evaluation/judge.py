@@ -28,10 +28,7 @@ BATCH = 128
 
 
 def judge_of(
-    data: Modality,
-    classes: int,
-    folder: str | None = None,
-    steps: int | None = None,
+    data: Modality, classes: int, folder: str | None = None, steps: int | None = None
 ) -> Judge | None:
     """The judge that is saved in a folder, or one of `classes` trained here for as many
     steps; None where there are no classes to tell apart, and neither is asked for."""

@@ -14,13 +14,7 @@ from train.evaluation.evaluator import (
 )
 from train.evaluation.measured import DRAWN_BY, solvers_of
 from train.evaluation.reconstruction.kinds import measures_of
-from train.evaluation.samples import (
-    Reference,
-    References,
-    compared,
-    curve,
-    prefixed,
-)
+from train.evaluation.samples import Reference, References, compared, curve, prefixed
 from train.evaluation.texts import TextReference
 from train.modalities import Modality
 from train.pipeline import open_examples

@@ -11,11 +11,7 @@ from train.errors import blame
 from train.evaluation.evaluator import FeatureNetwork
 from train.evaluation.features import Latents, network_of
 from train.evaluation.samples import check_compared, prefixed, scored
-from train.evaluation.scores import (
-    evaluate_tokenizer,
-    references_of,
-    tokenizer_figures,
-)
+from train.evaluation.scores import evaluate_tokenizer, references_of, tokenizer_figures
 from train.modalities import Modality
 from train.objectives.bundles import examples_for
 from train.objectives.contract import averaged, unfinished

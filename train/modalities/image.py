@@ -211,10 +211,7 @@ class Images(Pixels):
 
 
 def fit_square(
-    image: UInt8[np.ndarray, "h w c"],
-    size: int,
-    channels: int,
-    place: float = 0.5,
+    image: UInt8[np.ndarray, "h w c"], size: int, channels: int, place: float = 0.5
 ) -> UInt8[np.ndarray, "size size channels"]:
     """Crops the largest square and resamples it to (size, size, channels).
 

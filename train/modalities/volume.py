@@ -11,12 +11,7 @@ import numpy as np
 from train.errors import Unreadable
 from train.modalities.draws import Word
 from train.modalities.files import dropped
-from train.modalities.files.arrays import (
-    as_flat,
-    as_stored,
-    one_array,
-    with_channels,
-)
+from train.modalities.files.arrays import as_flat, as_stored, one_array, with_channels
 from train.modalities.files.scans import Affine, read_nifti, write_nifti
 from train.modalities.files.stored import check_growth
 from train.modalities.modality import EightOrMore, Modality

@@ -17,13 +17,7 @@ import optax
 from train.config import Adversarial, StageOne
 from train.objectives.reconstruction import Reconstruction
 from train.runtime.optim import learning_rate, make
-from train.runtime.step import (
-    AdversarialState,
-    TrainState,
-    beside,
-    init_state,
-    updated,
-)
+from train.runtime.step import AdversarialState, TrainState, beside, init_state, updated
 from vqdit.losses import adversarial as game
 from vqdit.signal.rows import in_parts
 
@@ -56,9 +50,7 @@ def with_discriminator(
 
 
 def make_adversarial_step(
-    experiment: StageOne,
-    tx: optax.GradientTransformation,
-    terms: Reconstruction,
+    experiment: StageOne, tx: optax.GradientTransformation, terms: Reconstruction
 ):
     """The function (state, batch) -> (state, metrics) that updates both.
 

@@ -77,10 +77,8 @@ def _contract(experiment, variables, mean, std, marked) -> LatentContract:
 def told(experiment: StageOne, state: TrainState) -> str:
     """What a run of stage one says of its tokenizer and data as it begins."""
     model, data = experiment.model, experiment.data
-    grid, counts = (
-        model.grid(data.shape[:-1]),
-        getattr(model.quantizer, "code_counts", ()),
-    )
+    grid = model.grid(data.shape[:-1])
+    counts = getattr(model.quantizer, "code_counts", ())
     latents = f"{math.prod(grid):,} latents of {model.latent_dim} an example"
     if counts:
         shown = _code_grid(model, {"params": state.params, **state.stats}, data.shape)

@@ -181,10 +181,7 @@ class Transfer:
 
 
 def open_transfer(
-    path: str | None,
-    model: Tokenizer | DiT,
-    begun: bool,
-    classes: tuple[str, ...] = (),
+    path: str | None, model: Tokenizer | DiT, begun: bool, classes: tuple[str, ...] = ()
 ) -> tuple[Transfer | None, str]:
     """(what training starts from, ""); (None, why) where a run that has begun does not
     find it any more: its checkpoints hold all that was taken of it.

@@ -25,12 +25,7 @@ PROBED = 16  # records that are compared to tell data from other data
 # Settings that change nothing in what is measured.
 FREE = ("threads", "words", "augment", "stride", "download")
 # Settings that statistics of before did not have, where they change nothing.
-LATER = {
-    "duplicates": "first",
-    "spacing": (),
-    "elevation": (-25.0, 3.0),
-    "share": 1.0,
-}
+LATER = {"duplicates": "first", "spacing": (), "elevation": (-25.0, 3.0), "share": 1.0}
 # Files of before classes had public names say where theirs was.
 WAS = {"Cleaning": "train.data.clean.Cleaning"}
 

@@ -12,12 +12,7 @@ from train.modalities.modality import Modality
 from train.modalities.record import Batch
 from train.pipeline.batching import endless, spaced
 from train.pipeline.cache import CachedExamples
-from train.pipeline.examples import (
-    LIGHT_CHUNK,
-    VALUES_CHUNK,
-    Examples,
-    open_examples,
-)
+from train.pipeline.examples import LIGHT_CHUNK, VALUES_CHUNK, Examples, open_examples
 from train.pipeline.joins import How, join
 from train.pipeline.statistics import probe
 from train.progress import progress, say
@@ -139,9 +134,7 @@ class JointExamples:
         return self._join.rows(indices, 0, 0)[name] >= 0
 
     def _joined(
-        self,
-        rows: Mapping[str, np.ndarray],
-        read: Callable[[Any, str], Batch],
+        self, rows: Mapping[str, np.ndarray], read: Callable[[Any, str], Batch]
     ) -> dict[str, Any]:
         found: dict[Any, Batch] = {}
         streams: dict[str, Any] = {}

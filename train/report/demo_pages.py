@@ -19,10 +19,7 @@ STEPS = 10  # of the trajectory that is shown
 # How each generator is drawn from, and the guidance scale its headline is quoted at.
 SETTINGS = {
     "flow": {"scale": 1.25, "sampler": {"steps": 25, "solver": DDIM(eta=0.5)}},
-    "masked": {
-        "scale": 1.4,
-        "sampler": {"steps": 10, "solver": Confidence(noise=6.0)},
-    },
+    "masked": {"scale": 1.4, "sampler": {"steps": 10, "solver": Confidence(noise=6.0)}},
 }
 RATIO = 3.5  # at most, of Fréchet distances; `bars` has what else the demo has to meet
 # Mean and standard deviation over seeds, of accuracies at least that of 1,000 draws:

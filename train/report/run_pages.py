@@ -145,10 +145,7 @@ def figures(evaluation: Mapping[str, Any]) -> Section:
 
 
 def seen(
-    caption: str,
-    contract: Any,
-    x: np.ndarray,
-    names: Sequence[str] = (),
+    caption: str, contract: Any, x: np.ndarray, names: Sequence[str] = ()
 ) -> list[tuple[str, bytes]]:
     """Signals, as their tokenizer takes them or uint8, as a sheet and, of sounds and
     clips, the first few to be played."""

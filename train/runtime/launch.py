@@ -211,8 +211,7 @@ def _opening(
     size = sum(x.size for x in jax.tree.leaves(state.params))
     return (
         f"{experiment.name}: {size:,} parameters, computed in {experiment.dtype}; "
-        f"{about}\n"
-        f"{run.steps:,} steps of {run.batch} on {devices}"
+        f"{about}\n{run.steps:,} steps of {run.batch} on {devices}"
     )
 
 
@@ -245,8 +244,7 @@ def _check_owner(
     except Exception as error:  # fields may be of any type
         raise BadInput(
             f"{workdir}/checkpoints are of an experiment that this version cannot "
-            f"read: {briefly(error)}{naming(error)}; use the version that "
-            "wrote them"
+            f"read: {briefly(error)}{naming(error)}; use the version that wrote them"
         ) from error
     if why := refusal(owner, experiment, f"{workdir}/checkpoints", reschedule, MOVES):
         raise BadInput(

@@ -156,10 +156,8 @@ class Part(Source):
     @property
     def identity(self) -> str:
         """Names and sizes, which differ where the files do."""
-        root, entries = (
-            self.folder.root,
-            (self.folder.entries[row] for row in self.rows),
-        )
+        root = self.folder.root
+        entries = (self.folder.entries[row] for row in self.rows)
         return "\n".join(
             f"{e.file} {e.size if e.content else (root / e.file).stat().st_size}"
             for e in entries

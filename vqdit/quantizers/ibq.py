@@ -70,10 +70,7 @@ class IBQ(ParameterBook):
             return self.answer(q, q, index, {}, metrics)
 
         soft = functools.partial(
-            assign,
-            *self._scored(u, e),
-            jax.lax.stop_gradient(e),
-            scores=self.scores,
+            assign, *self._scored(u, e), jax.lax.stop_gradient(e), scores=self.scores
         )
         p = soft()
         # q, with the gradient of p.

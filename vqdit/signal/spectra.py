@@ -98,10 +98,8 @@ def mel_filterbank(
     edges = hertz(np.linspace(mel(low), mel(high), bands + 2))
     bins = np.arange(window // 2 + 1) * rate / window
     lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rising, falling = (
-        (bins - lower) / (centre - lower),
-        (upper - bins) / (upper - centre),
-    )
+    rising = (bins - lower) / (centre - lower)
+    falling = (upper - bins) / (upper - centre)
     weights = np.maximum(0.0, np.minimum(rising, falling))
     sums = weights.sum(1, keepdims=True)
     if not sums.all():

@@ -3,12 +3,7 @@
 from vqdit.tokenizer.bins import Boxes, Labels
 from vqdit.tokenizer.chunks import decode_chunks, encode_chunks
 from vqdit.tokenizer.columns import Category, Number
-from vqdit.tokenizer.conv import (
-    CausalDecoder,
-    CausalEncoder,
-    ConvDecoder,
-    ConvEncoder,
-)
+from vqdit.tokenizer.conv import CausalDecoder, CausalEncoder, ConvDecoder, ConvEncoder
 from vqdit.tokenizer.frames import PerFrame
 from vqdit.tokenizer.mel import LogMel
 from vqdit.tokenizer.table import Table

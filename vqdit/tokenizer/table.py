@@ -13,13 +13,7 @@ import numpy as np
 from vqdit.fields import TwoOrMore
 from vqdit.shapes import Array, Bool, Int, Shaped
 from vqdit.tokenizer.columns import Category, Number, spelled, word_of
-from vqdit.tokenizer.value import (
-    Value,
-    first_other,
-    known_codes,
-    ordered,
-    side_by_side,
-)
+from vqdit.tokenizer.value import Value, first_other, known_codes, ordered, side_by_side
 from vqdit.values import near
 
 Row = Mapping[str, Any] | Sequence[Any] | None

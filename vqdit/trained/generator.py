@@ -11,14 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit import diffusion
-from vqdit.diffusion import (
-    Grid,
-    ImplicitEuler,
-    Process,
-    Reversed,
-    Solver,
-    Steps,
-)
+from vqdit.diffusion import Grid, ImplicitEuler, Process, Reversed, Solver, Steps
 from vqdit.dit import DiT
 from vqdit.nn.streams import Continuous, Discrete
 from vqdit.shapes import Array

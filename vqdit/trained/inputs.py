@@ -91,9 +91,8 @@ def latents(contract: LatentContract, z: Any) -> Any:
         raise ValueError(f"latents are floats, and codes integers; got {z.dtype}")
     if z.ndim != 2 + len(contract.grid) or z.shape[-1] != channels:
         raise ValueError(
-            f"latents are (b, {', '.join(map(str, contract.grid))}, "
-            f"{channels}), or of other sides; got {z.dtype} {z.shape}: codes are "
-            f"integers"
+            f"latents are (b, {', '.join(map(str, contract.grid))}, {channels}), or of "
+            f"other sides; got {z.dtype} {z.shape}: codes are integers"
         )
     if not z.size:
         raise ValueError(f"got no latents, {z.shape}")

@@ -176,11 +176,7 @@ class StreamExtractor(Extractor):
 
 
 def stream_extractor(
-    model: Any,
-    layers: Sequence[str] | str | None,
-    time: Any,
-    pool: str,
-    of: str | None,
+    model: Any, layers: Sequence[str] | str | None, time: Any, pool: str, of: str | None
 ) -> StreamExtractor:
     """Of a generator: see `Generator.extractor`."""
     streams = tuple(model.streams)

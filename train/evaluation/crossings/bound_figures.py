@@ -128,9 +128,8 @@ def lines(figures: Figures) -> Iterator[str]:
     """What there is of the figures, each in one line."""
     if {"nats", "nats_error", "bits"} <= figures.keys():
         yield (
-            f"{figures['of']}: {figures['nats']:.4g} nats an example, "
-            f"+- {figures['nats_error']:.2g}; {figures['bits']:.4g} bits a code or "
-            "channel"
+            f"{figures['of']}: {figures['nats']:.4g} nats an example, +- "
+            f"{figures['nats_error']:.2g}; {figures['bits']:.4g} bits a code or channel"
         )
     if classified := figures.get("classified"):
         of = classified["of"]

@@ -120,11 +120,7 @@ def open_picture(file: BinaryIO | str, formats: tuple[str, ...] | None = None) -
 
 
 def check_size(
-    width: int,
-    height: int,
-    stored: int,
-    each: float = BYTES,
-    growth: int | None = None,
+    width: int, height: int, stored: int, each: float = BYTES, growth: int | None = None
 ) -> None:
     """Raises Unreadable where a picture, of `each` pixel so many bytes, takes more than
     a file of `stored` bytes may. growth: of `check_decoded`."""

@@ -13,13 +13,7 @@ from train.modalities.files.arrays import load_arrays
 from train.modalities.files.clocks import in_order, one_clock
 from train.modalities.files.limits import check_decoded
 from train.modalities.files.parquet import check_table, read_parquet
-from train.modalities.files.stored import (
-    File,
-    opened_file,
-    printable,
-    size_of,
-    stored,
-)
+from train.modalities.files.stored import File, opened_file, printable, size_of, stored
 from vqdit.shapes import Float
 
 # How a missing value is written in a CSV.
@@ -147,10 +141,7 @@ def check_names(names: Iterable[str], have: Collection[str]) -> None:
 
 
 def open_table(
-    path: File,
-    words: Collection[str] = (),
-    only: Collection[str] = (),
-    entry: int = 8,
+    path: File, words: Collection[str] = (), only: Collection[str] = (), entry: int = 8
 ) -> tuple[Any, bool]:
     """(a CSV or Parquet file as a pyarrow.Table, whether its columns have names).
 

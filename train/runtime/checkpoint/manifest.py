@@ -20,15 +20,8 @@ FORMAT = 1
 
 def sealed_manifest(step: int, position: int, meta: dict, leaves: dict) -> dict:
     """leaves: path of an array -> what `fingerprints` says of it."""
-    return _sealed(
-        {
-            "format": FORMAT,
-            "step": step,
-            "position": position,
-            "meta": meta,
-            "leaves": leaves,
-        }
-    )
+    of = {"format": FORMAT, "step": step, "position": position}
+    return _sealed(of | {"meta": meta, "leaves": leaves})
 
 
 def unsealed(manifest: dict, step: int, path: epath.Path) -> dict:

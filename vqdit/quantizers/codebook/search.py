@@ -96,9 +96,7 @@ def in_blocks(block: int, fill: float, bias: Array, *tables: Array) -> tuple:
     return jnp.arange(blocks, dtype=jnp.int32) * block, bias, *rows
 
 
-def highest(
-    scores: Float[Array, "n k"],
-) -> tuple[Float[Array, "n"], Int[Array, "n"]]:
+def highest(scores: Float[Array, "n k"]) -> tuple[Float[Array, "n"], Int[Array, "n"]]:
     """(the largest of each row, its index, the lowest of equals).
 
     On a CPU in two passes: XLA turns each into vector instructions and argmax into
