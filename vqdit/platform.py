@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,8 +33,8 @@ def platform() -> str:
 def automatic(place: Any) -> Any:
     """A device, or a sharding whose axes the compiler works out, where those of
     `jax.make_mesh` are explicit: layers that say no `out_sharding` fail with such."""
-    if not isinstance(place, NamedSharding):
+    mesh = getattr(place, "mesh", None)
+    if mesh is None:
         return place
-    mesh = place.mesh
     kinds = (AxisType.Auto,) * len(mesh.axis_names)
     return place.update(mesh=mesh.update(axis_types=kinds))

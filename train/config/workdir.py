@@ -85,7 +85,10 @@ def read_config(path: str | Path, like: Experiment | None = None) -> Experiment:
     """
     path = Path(path)
     try:
-        experiment = build(read_json(path), ("vqdit", "train", *own_packages(like)))
+        stored = read_json(path)
+        bundle = isinstance(stored, dict) and "kind" in stored
+        packages = ("vqdit", "train", *own_packages(like))
+        experiment = None if bundle else build(stored, packages)
     except FileNotFoundError as error:
         raise BadInput(
             f"there is no {path}; write the workdir of a run, or --config=FILE"
@@ -93,6 +96,11 @@ def read_config(path: str | Path, like: Experiment | None = None) -> Experiment:
     except Exception as error:  # fields may be of any type
         line = briefly(error) + naming(error)
         raise BadInput(f"{path} cannot be read: {line}") from error
+    if bundle:
+        raise BadInput(
+            f"{path.parent} is a bundle, which does not keep the experiment that made "
+            "it; write the workdir of its run, or --config=FILE"
+        )
     if not isinstance(experiment, Experiment):
         kind = type(experiment).__name__
         raise BadInput(f"{path} holds a {kind}, which is no experiment of train.config")

@@ -133,8 +133,12 @@ class Part(Source):
         self.left_out, self.order = folder.left_out, folder.order
         self.labels = np.array([folder.entries[row].label for row in self.rows], int)
         self.refused = tuple((folder.entries[i].file, why) for i, why in bad.items())
-        if not self.rows:
-            folder.judge(bad, len(rows))
+        if bad and not self.rows:  # few of the folder, and all of the part
+            file, why = self.refused[0]
+            raise BadInput(
+                f"{folder.root}: no file of one part can be read, {file}: {why}; "
+                "remove it, or write another data.holdout"
+            )
         self._late: dict[int, str] = {}
 
     @property

@@ -264,6 +264,12 @@ def test_checkpoints_of_nobody_knows_whom_are_not_resumed(tmp_path):
     assert (tmp_path / "checkpoints.replaced-1").exists()
 
 
+def test_a_bundle_is_no_workdir_and_is_called_so(tmp_path):
+    (tmp_path / "config.json").write_text('{"kind": "tokenizer", "module": {}}')
+    with pytest.raises(BadInput, match="is a bundle.*; write the workdir of its run"):
+        read_config(tmp_path / "config.json")
+
+
 def test_an_unreadable_config_json_needs_force_too(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(BadInput, match="cannot be read.*; write --force"):

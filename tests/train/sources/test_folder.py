@@ -14,6 +14,7 @@ from train.pipeline import open_examples
 from train.sources import folder, open_source
 from train.sources import source as sources
 from train.sources.entries import listing
+from train.sources.split import name_draw
 
 
 def draw(path, value: int, size: int = 4):
@@ -235,6 +236,19 @@ def test_damaged_files_are_named_skipped_and_counted_up_to_the_share(tmp_path, c
     assert sum(part.found for part in parts) == 20
     with pytest.raises(BadInput, match="2 of 20 .*data.bad_share=0.05: 03.png: .*07"):
         open_source(at(tmp_path, bad_share=0.05), True)
+
+
+def test_a_part_of_damaged_files_alone_is_said_to_be_one(tmp_path):
+    """Few of the folder: "1 of 1, more than data.bad_share" told nobody which."""
+    names = [f"{i}.png" for i in range(9)]
+    for i, name in enumerate(names):
+        draw(tmp_path / name, i)
+    first = min(names, key=name_draw)
+    (tmp_path / first).write_bytes(b"")
+    images = at(tmp_path, holdout=name_draw(first) + 1e-9, bad_share=0.5)
+    assert len(open_source(images, True)) == 8
+    with pytest.raises(BadInput, match=f"no file of one part.*{first}.*data.holdout"):
+        open_source(images, False)
 
 
 def test_files_missing_from_a_manifest_count_as_unreadable(tmp_path):
