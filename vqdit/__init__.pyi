@@ -29,6 +29,7 @@ from vqdit.diffusion import Grid as Grid
 from vqdit.diffusion import Heun as Heun
 from vqdit.diffusion import ImplicitEuler as ImplicitEuler
 from vqdit.diffusion import Karras as Karras
+from vqdit.diffusion import Law as Law
 from vqdit.diffusion import Linear as Linear
 from vqdit.diffusion import LinearBetas as LinearBetas
 from vqdit.diffusion import LogitNormal as LogitNormal

@@ -13,8 +13,7 @@ from train.errors import BadInput
 from train.modalities import Images, Modality
 from vqdit.diffusion import (
     Gaussian,
-    LogitNormal,
-    LogNormal,
+    Law,
     Mixture,
     Process,
     Solver,
@@ -216,7 +215,7 @@ class Stream:
 
     process: Process = Gaussian()
     tokenizer: str | Value | None = None
-    times: Uniform | LogitNormal | LogNormal = Uniform()
+    times: Law = Uniform()
     patch: Count = 1
     weight: NonNegative = 1.0
     start: Literal["normal", "codebook"] = "normal"

@@ -32,7 +32,7 @@ from vqdit.diffusion.solvers import (
     Solver,
     solver_for,
 )
-from vqdit.diffusion.times import LogitNormal, LogNormal, Uniform
+from vqdit.diffusion.times import Law, LogitNormal, LogNormal, Uniform
 from vqdit.diffusion.uniform import UniformState
 from vqdit.diffusion.unmasking import Confidence, Remask, Unmask
 
@@ -53,6 +53,7 @@ __all__ = [
     "Betas",
     "LinearBetas",
     "CosineBetas",
+    "Law",
     "Uniform",
     "LogitNormal",
     "LogNormal",

@@ -18,8 +18,16 @@ from vqdit.shapes import Array, Float, Key
 BELOW_1 = np.nextafter(np.float32(1), np.float32(0))
 
 
+class Law:
+    """A frozen dataclass that inherits from this and writes `__call__`."""
+
+    def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
+        """Times in [0, 1], one for each example."""
+        raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True)
-class Uniform:
+class Uniform(Law):
     """t uniform on [0, 1)."""
 
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
@@ -27,7 +35,7 @@ class Uniform:
 
 
 @dataclasses.dataclass(frozen=True)
-class LogitNormal(Checked):
+class LogitNormal(Checked, Law):
     """logit(t) ~ N(mean, std^2) (arXiv:2403.03206, section 3.1).
 
     A positive mean moves training towards noise (t = 1 is noise here). t is below 1.
@@ -46,7 +54,7 @@ class LogitNormal(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class LogNormal(Checked):
+class LogNormal(Checked, Law):
     """log(sigma) ~ N(mean, std^2) of VarianceExploding(low, high), cut at its ends.
 
     arXiv:2206.00364, table 1.

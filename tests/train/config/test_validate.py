@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from tests.train.experiments import JOINT, TOKENIZER
@@ -13,6 +14,7 @@ from train.errors import BadInput
 from train.modalities import Audio, Ranges, Series
 from train.objectives.start import open_start
 from train.pipeline import whole
+from vqdit.diffusion import Law
 from vqdit.nn import Continuous
 from vqdit.tokenizer import LogMel
 
@@ -338,6 +340,22 @@ def test_edm_trains_at_its_own_law_of_times():
     chosen = overrides(JOINT, texts)
     validate(chosen, 8, tokenizers=False)
     assert type(chosen.streams["image"].times).__name__ == "LogNormal"
+
+
+@dataclasses.dataclass(frozen=True)
+class Late(Law):
+    """Times of noise alone."""
+
+    def __call__(self, key, batch):
+        return jnp.ones(batch)
+
+
+def test_times_are_of_any_law_and_of_nothing_else():
+    chosen = replaced(JOINT, {"streams.image.times": Late()})
+    validate(chosen, 8, tokenizers=False)
+    written = r"write LogNormal\(...\), LogitNormal\(...\), Uniform\(...\), not Steps"
+    with pytest.raises(BadInput, match=f"streams.image.times: {written}"):
+        overrides(JOINT, {"streams.image.times": "Steps(3)"})
 
 
 @pytest.mark.parametrize("path", ["runs/tok(1)", "./tok(1)", "runs/Bytes(3)"])
