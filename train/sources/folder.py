@@ -19,7 +19,7 @@ from train.progress import progress
 from train.sources.entries import Entry, Listing, listing, parts_among, refuse_parts
 from train.sources.source import Source
 from train.sources.split import divided, name_draw, refuse_rule, ruled
-from vqdit.shapes import Float
+from vqdit.shapes import Float, Int
 
 # Every file of a folder up to this many is read when it is opened; of a larger one an
 # evenly spaced selection is, and the rest is judged as training meets it.
@@ -124,6 +124,7 @@ class Part(Source):
     """
 
     named = True
+    labels: Int[np.ndarray, "n"]
 
     def __init__(self, folder: Folder, rows: Sequence[int]):
         bad = {int(row): folder.bad[row] for row in rows if row in folder.bad}
