@@ -18,7 +18,7 @@ from train.modalities import Audio, ImageAugment, Images, SeriesAugment
 from train.objectives import caches
 from train.objectives.latents import encode_streams
 from train.objectives.streams import prepare
-from train.pipeline import JointExamples, LatentCache, joins
+from train.pipeline import JointExamples, LatentCache, joins, streams
 from train.pipeline.joins import ByClass, ByKey
 from train.sources.share import Portion
 from vqdit.diffusion import Gaussian, Masking
@@ -67,6 +67,15 @@ def test_files_of_one_name_go_together_and_others_are_alone(two):
         joined.like("v")
     assert joined.has(np.arange(4), "a").tolist() == [True, True, True, False]
     assert joined.has(np.array([3, 0]), "b").tolist() == [True, False]
+
+
+def test_what_an_example_lacks_is_not_known_whatever_is_read_in_its_place():
+    x, here = np.ones((2, 3, 1)), np.array([True, False])
+    for known, wanted in ((None, [1, 0]), (np.ones(2), [1, 0]), (np.eye(2, 3), None)):
+        found = streams._without(here, x, known)
+        np.testing.assert_array_equal(found[0], x * here[:, None, None])
+        wanted = [[1, 0, 0], [0, 0, 0]] if wanted is None else wanted
+        np.testing.assert_array_equal(found[1], wanted)
 
 
 def test_labels_are_those_of_the_data_that_have_some():
@@ -186,6 +195,9 @@ def test_classes_are_matched_by_name_where_these_are_equal():
     rows = found.rows(np.arange(4), 0, 0)["b"]
     assert rows[0] == 1 and set(rows[1:3]) <= {0, 2} and rows[3] == -1
     assert found.missing == {"b"}
+    turned = labelled([0, 1, 2], ("dog", "cow", "cat"))  # no swap is its own inverse
+    three = ByClass({"a": labelled([0, 1, 2], ("cat", "dog", "cow")), "b": turned})
+    assert three.rows(np.arange(3), 0, 0)["b"].tolist() == [2, 0, 1]
     number = ByClass({"a": one, "b": labelled([0, 1], ("hund", "katze"))})
     assert number.rows(np.arange(2), 0, 0)["b"].tolist() == [0, 1]
 
