@@ -61,6 +61,7 @@ def test_it_measures_with_the_front_end_s_bands():
 
 def test_kilobits_a_second():
     assert kbps(640, 8192, 8000) == pytest.approx(0.625)
+    assert kbps(8, 1, 0.5) == pytest.approx(0.004)
     for samples, rate in ((0, 8000), (8192, 0), (-1, 8000), (8192, -1)):
         with pytest.raises(ValueError, match="write numbers above 0"):
             kbps(640, samples, rate)

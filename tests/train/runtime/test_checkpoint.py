@@ -158,7 +158,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize(
-    "damage", marked(DAMAGES, DAMAGES[2:]), ids=lambda d: d.__name__
+    "damage", marked(DAMAGES, DAMAGES[3:]), ids=lambda d: d.__name__
 )
 def test_damage_falls_back_to_the_newest_whole_one(tmp_path, damage):
     directory, said = tmp_path / "c", []
