@@ -29,7 +29,6 @@ from vqdit.diffusion import Grid as Grid
 from vqdit.diffusion import Heun as Heun
 from vqdit.diffusion import ImplicitEuler as ImplicitEuler
 from vqdit.diffusion import Karras as Karras
-from vqdit.diffusion import Law as Law
 from vqdit.diffusion import Linear as Linear
 from vqdit.diffusion import LinearBetas as LinearBetas
 from vqdit.diffusion import LogitNormal as LogitNormal
@@ -48,6 +47,7 @@ from vqdit.diffusion import Scattered as Scattered
 from vqdit.diffusion import Schedule as Schedule
 from vqdit.diffusion import Solver as Solver
 from vqdit.diffusion import Steps as Steps
+from vqdit.diffusion import TimeLaw as TimeLaw
 from vqdit.diffusion import Times as Times
 from vqdit.diffusion import Uniform as Uniform
 from vqdit.diffusion import UniformState as UniformState

@@ -111,7 +111,7 @@ def test_none_is_left_out(base, members, bases):
 
 @pytest.mark.parametrize(
     "room, members, bases",
-    [("grids", GRIDS, {"Grid", "Reversed"}), ("times", LAWS, {"Law"})],
+    [("grids", GRIDS, {"Grid", "Reversed"}), ("times", LAWS, {"TimeLaw"})],
 )
 def test_no_grid_and_no_law_is_left_out(room, members, bases):
     belongs = lambda kind: kind.__module__ == f"vqdit.diffusion.{room}"

@@ -13,10 +13,10 @@ from train.errors import BadInput
 from train.modalities import Images, Modality
 from vqdit.diffusion import (
     Gaussian,
-    Law,
     Mixture,
     Process,
     Solver,
+    TimeLaw,
     Uniform,
 )
 from vqdit.dit import DiT
@@ -215,7 +215,7 @@ class Stream:
 
     process: Process = Gaussian()
     tokenizer: str | Value | None = None
-    times: Law = Uniform()
+    times: TimeLaw = Uniform()
     patch: Count = 1
     weight: NonNegative = 1.0
     start: Literal["normal", "codebook"] = "normal"

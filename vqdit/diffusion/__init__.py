@@ -32,7 +32,7 @@ from vqdit.diffusion.solvers import (
     Solver,
     solver_for,
 )
-from vqdit.diffusion.times import Law, LogitNormal, LogNormal, Uniform
+from vqdit.diffusion.times import LogitNormal, LogNormal, TimeLaw, Uniform
 from vqdit.diffusion.uniform import UniformState
 from vqdit.diffusion.unmasking import Confidence, Remask, Unmask
 
@@ -53,7 +53,7 @@ __all__ = [
     "Betas",
     "LinearBetas",
     "CosineBetas",
-    "Law",
+    "TimeLaw",
     "Uniform",
     "LogitNormal",
     "LogNormal",

@@ -18,7 +18,7 @@ from vqdit.shapes import Array, Float, Key
 BELOW_1 = np.nextafter(np.float32(1), np.float32(0))
 
 
-class Law:
+class TimeLaw:
     """A frozen dataclass that inherits from this and writes `__call__`."""
 
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
@@ -27,7 +27,7 @@ class Law:
 
 
 @dataclasses.dataclass(frozen=True)
-class Uniform(Law):
+class Uniform(TimeLaw):
     """t uniform on [0, 1)."""
 
     def __call__(self, key: Key[Array, ""], batch: int) -> Float[Array, "b"]:
@@ -35,7 +35,7 @@ class Uniform(Law):
 
 
 @dataclasses.dataclass(frozen=True)
-class LogitNormal(Checked, Law):
+class LogitNormal(Checked, TimeLaw):
     """logit(t) ~ N(mean, std^2) (arXiv:2403.03206, section 3.1).
 
     A positive mean moves training towards noise (t = 1 is noise here). t is below 1.
@@ -54,7 +54,7 @@ class LogitNormal(Checked, Law):
 
 
 @dataclasses.dataclass(frozen=True)
-class LogNormal(Checked, Law):
+class LogNormal(Checked, TimeLaw):
     """log(sigma) ~ N(mean, std^2) of VarianceExploding(low, high), cut at its ends.
 
     arXiv:2206.00364, table 1.

@@ -14,7 +14,7 @@ from train.errors import BadInput
 from train.modalities import Audio, Ranges, Series
 from train.objectives.start import open_start
 from train.pipeline import whole
-from vqdit.diffusion import Law
+from vqdit.diffusion import TimeLaw
 from vqdit.nn import Continuous
 from vqdit.tokenizer import LogMel
 
@@ -343,7 +343,7 @@ def test_edm_trains_at_its_own_law_of_times():
 
 
 @dataclasses.dataclass(frozen=True)
-class Late(Law):
+class Late(TimeLaw):
     """Times of noise alone."""
 
     def __call__(self, key, batch):
