@@ -98,6 +98,7 @@ STANDARD = {
     "re",
     "shutil",
     "sys",
+    "time",
     "types",
     "typing",
     "uuid",

@@ -244,7 +244,8 @@ def test_a_bar_is_of_figures_of_all_examples(labelled, called, capsys, monkeypat
     # What changes the data is said of what was asked, and no bar is of it.
     words = ["--crossings", "--config.join=class", "--config.mesh.fsdp=1", bars]
     evaluate.main([f"--workdir={labelled}", *words])
-    said = capsys.readouterr().err.splitlines()
+    unread, *said = capsys.readouterr().err.splitlines()
+    assert unread.startswith("--config.mesh.fsdp: of training")
     assert said[0].endswith("0.5: not measured") and said[1].endswith("met, 0.5")
     found = json.loads((labelled / "evaluation.json").read_text())
     assert found["asked"]["image_to_word"]["config"] == {"join": "class"}
