@@ -86,6 +86,7 @@ STANDARD = {
     "difflib",
     "enum",
     "functools",
+    "glob",
     "hashlib",
     "importlib",
     "itertools",
