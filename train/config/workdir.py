@@ -64,9 +64,9 @@ FREE = (
     "streams.*.codes",
 )
 # Folders that may lie elsewhere, or be named otherwise, at the next start: what is in
-# them is compared with what checkpoints were made of. Data are not among them, of which
-# a few records are compared and no captions.
-MOVES = ("streams.*.tokenizer", "cache")
+# them is compared with what checkpoints were made of. Data are not among them, nor are
+# caches, of which a few records are compared, no captions and no count of epochs.
+MOVES = ("streams.*.tokenizer",)
 SHOWN = 8  # differences listed before the rest is only counted
 # What Orbax looks for the parts of a checkpoint by, in the whole of its path: [1] is
 # not found, and * is other folders, too. TensorStore takes the last for a folder's end.

@@ -161,6 +161,7 @@ def launch(
         rows, placed = hosts.rows(run.batch, sharding), encoder and encoder(sharding)
         with (
             hosts.fail_fast(),  # the log closed by then, with its last lines
+            _within_memory(),  # before the process ends there
             Logger(workdir, int(state.step), run.wandb) as logger,
         ):
             lines = [f"    {at}={spell(v)}" for at, v in leaves(experiment).items()]

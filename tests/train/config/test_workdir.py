@@ -157,14 +157,15 @@ def test_what_a_machine_needs_may_change(tmp_path):
 
 
 def test_what_is_compared_by_its_content_may_lie_elsewhere(tmp_path):
-    """A tokenizer and a cache; not data, whose captions nothing compares, nor what has
-    no path any more. By --force the folder is taken over."""
-    paths = {"streams.image.tokenizer": "runs/tok", "cache": "runs/cache"}
-    there = replaced(JOINT, paths | {"init": "runs/old", "data.data_dir": "a"})
+    """A tokenizer; not data, whose captions nothing compares, nor what has no path any
+    more. By --force the folder is taken over."""
+    paths = {"streams.image.tokenizer": "runs/tok"}
+    kept = {"cache": "runs/cache", "init": "runs/old", "data.data_dir": "a"}
+    there = replaced(JOINT, paths | kept)
     open_workdir(tmp_path, there)
     moved = replaced(there, {at: f"../{path}" for at, path in paths.items()})
     open_workdir(tmp_path, moved)
-    others = {"cache": None, "init": "../runs/old", "data.data_dir": "../a"}
+    others = {at: f"../{path}" for at, path in kept.items()}
     for at, value in (others | {"streams.image.tokenizer": Labels(10)}).items():
         with pytest.raises(BadInput, match=rf"another experiment, .* \({at}: "):
             open_workdir(tmp_path, replaced(moved, {at: value}))
