@@ -479,24 +479,6 @@ def test_fsdp_gathers_the_tables_of_codes_and_labels():
     assert not [shape for shape in found if {35, 2 * 35, 8 * 35, 8} & set(shape)]
 
 
-def test_a_usage_window_gathers_its_codes_once():
-    """8 x 13 codes; what they count, of each of 300, every device does by itself."""
-    book = VectorQuantizer(300, 2, window=3000, revive="none")
-    mesh = make_mesh(Mesh(4, 1, 1), jax.devices()[:4])
-    place = batch_sharding(mesh)
-    z = jax.ShapeDtypeStruct((8, 13, 2), jnp.float32, sharding=place)
-    variables = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(place)),
-        jax.eval_shape(book.init, jax.random.key(0), z),
-    )
-
-    def learn(variables, z):
-        return book.apply(variables, z, train=True, mutable=["usage"])[1]
-
-    program = jax.jit(by_example(learn, place)).lower(variables, z)
-    assert SENT.findall(program.compile().as_text()) == ["s32[104]{0}"]
-
-
 @pytest.mark.parametrize(
     "quantizer",
     [None, FSQ((5, 4)), VectorQuantizer(8, 2), EMAVectorQuantizer(8, 2)],

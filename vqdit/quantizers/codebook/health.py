@@ -57,8 +57,6 @@ class UsageWindow(nn.Module):
 
     def update(self, codes: Int[Array, "n"], count: Bool[Array, ""] | bool = True):
         """Pushes codes into the ring, the oldest out; a no-op where not `count`."""
-        # On a mesh gathered once: every device has the whole ring, and counts.
-        codes = nn.with_logical_constraint(codes, (None,))
         hits = jnp.zeros(self.num_codes, jnp.int32).at[codes].add(1)
         # Held at the window: an idle code's count must not overflow in a long run.
         idle = jnp.minimum(self.idle.value + codes.shape[0], self.window)
