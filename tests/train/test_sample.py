@@ -114,7 +114,7 @@ def test_a_picture_by_way_of_a_word(bundle, tmp_path):
     given = (text, f"--given.word={words[0]}", "--want=image")
     run(bundle, *given, *scales, seed, f"--out={out}")
     np.testing.assert_array_equal(np.load(out)["image"][:1], image[:1])
-    with pytest.raises(BadInput, match="'word'. is drawn and given"):
+    with pytest.raises(BadInput, match="--before=word: it is given"):
         run(bundle, "--given.word=cat", "--want=image", "--before=word")
 
 
