@@ -229,19 +229,24 @@ def _settings(flags: Mapping[str, Any]) -> dict[str, Any]:
 def scored(experiment: StageOne, folder: Path, flags: Mapping[str, Any]) -> dict:
     """A row's figures, as its folder has them; {} where it was not scored so."""
     done = folder / DONE
-    found = finished(done) if done.exists() else {"of": None, "figures": {}}
-    same = found["of"] and _same(found["of"], experiment, _settings(flags))
+    if not done.exists():
+        return {}
+    found = finished(done)
+    same = _same(found["of"], experiment, _settings(flags))
     return found["figures"] if same else {}
 
 
-def earlier(command: Command, rows: Collection[str]) -> dict[str, StageOne]:
-    """The rows of the table that were scored before, and are not asked for now."""
+def earlier(
+    command: Command, rows: Collection[str]
+) -> dict[str, tuple[StageOne, dict]]:
+    """Rows of the table that were scored before and are not asked for now: what was
+    trained, and its figures."""
     found, folder = {}, Path(command.workdir or "")  # which has to be given
     for name in {BASE, *variants(command.config or "")}.difference(rows):
         with contextlib.suppress(BadInput):  # an override may be of others alone
             experiment = _experiment(command, name)
-            if scored(experiment, folder / name, command.flags):
-                found[name] = experiment
+            if figures := scored(experiment, folder / name, command.flags):
+                found[name] = experiment, figures
     return found
 
 
@@ -291,9 +296,9 @@ def main(argv=None):
         if not of_images or not open_examples(base.data, train=True).classes:
             raise BadInput("--probe scores samples of labelled images; leave it out")
         reference = Reference(train_judge(base.data), base.data)
-    every = earlier(command, rows)
-    figures = {n: scored(x, command.workdir / n, flags) for n, x in every.items()}
-    every |= rows
+    before = earlier(command, rows)
+    every = {name: experiment for name, (experiment, _) in before.items()} | rows
+    figures = {name: found for name, (_, found) in before.items()}
     order = [name for name in (BASE, *variants(command.config)) if name in every]
     changes = {
         name: ", ".join(diff(command.experiment, every[name])) or "-" for name in order
