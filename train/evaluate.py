@@ -49,6 +49,7 @@ from train.evaluation.scores import (
     evaluate_tokenizer,
     references_of,
 )
+from train.modalities.files.stored import from_home
 from train.modalities.files.writing import as_json, write
 from train.objectives.bundles import check_data, check_experiment, open_bundle, seal_of
 from train.pipeline import open_examples
@@ -153,7 +154,7 @@ def _option(name):
 def _of_tokenizer(codec, experiment, flags):
     data, judge = experiment.one_data, flags.get("judge")
     features = getattr(experiment, "losses", None) and experiment.losses.features
-    one = lambda path: os.path.realpath(os.path.expanduser(path))
+    one = lambda path: os.path.realpath(from_home(path))
     if features and judge and one(features) == one(judge):
         raise BadInput(
             f"--judge={judge}: the tokenizer was trained to please it; write another, "

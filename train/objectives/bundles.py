@@ -1,6 +1,5 @@
 """Opens what training left behind, and refuses the wrong kind of it."""
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,6 +9,7 @@ from train.config import Experiment, StageTwo
 from train.config.packages import foreign, naming, own_packages
 from train.errors import BadInput, Unreadable, one_line
 from train.modalities import Modality
+from train.modalities.files.stored import from_home
 from train.pipeline import Examples, open_examples
 from train.pipeline.statistics import other_records
 from train.progress import say
@@ -37,7 +37,7 @@ def open_bundle(
     if not path:
         raise BadInput(f"write {at}=DIR, the workdir or bundle of {wanted}")
     try:
-        found = load(Path(os.path.expanduser(path)), own_packages())
+        found = load(from_home(path), own_packages())
     except (ValueError, OSError) as error:
         if of := foreign(error):
             raise BadInput(f"{at}: {path}: {of}{naming(of)}") from error
@@ -69,7 +69,7 @@ def check_experiment(
 
 def bundle_folder(path: str | Path) -> Path:
     """The folder that `vqdit.load` reads: of a workdir, its bundle."""
-    path = Path(os.path.expanduser(path))
+    path = from_home(path)
     return path / "bundle" if (path / "bundle").is_dir() else path
 
 

@@ -1,7 +1,6 @@
 """Latent caches in the place of data, known to be of these data and tokenizers."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from train.config import StageTwo
 from train.config.packages import own_packages
 from train.errors import BadInput, blame
 from train.modalities import Modality
+from train.modalities.files.stored import from_home
 from train.modalities.transforms.augment import Augment
 from train.objectives.bundles import check_shape
 from train.pipeline import CachedExamples, JointExamples, LatentCache, open_examples
@@ -117,7 +117,7 @@ def _tokenizer_of(cache: LatentCache) -> Any:
 
 
 def _place(experiment: StageTwo, name: str) -> Path:
-    folder = Path(os.path.expanduser(experiment.cache or ""))
+    folder = from_home(experiment.cache or "")
     return folder if len(experiment.streams) == 1 else folder / name
 
 

@@ -4,7 +4,6 @@ LPIPS, a tokenizer trained here (train.stage_one), a classifier (train.classifie
 """
 
 import dataclasses
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import jax
 from train.config import Weights
 from train.config.options.paths import spell
 from train.errors import BadInput
+from train.modalities.files.stored import from_home
 from train.objectives.bundles import open_bundle
 from train.runtime import hosts
 from vqdit.losses.perceptual import LPIPS, feature_distance, lpips_params
@@ -43,7 +43,7 @@ def networks(
     variables: dict[str, Any] = {}
     distances: dict[str, Distance] = {}
     if weights.lpips is not None:
-        variables["lpips"] = {"params": _lpips(Path(os.path.expanduser(weights.lpips)))}
+        variables["lpips"] = {"params": _lpips(from_home(weights.lpips))}
         apply: Any = LPIPS().apply  # which may return more where it is asked for
         distances["lpips"] = apply
     if weights.features is not None:

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from train.errors import BadInput, refused
 from train.modalities.draws import Draws, Word
 from train.modalities.files import writing
 from train.modalities.files.limits import MOST_CLASSES
+from train.modalities.files.stored import from_home
 from train.modalities.modality import Modality
 from train.modalities.record import Batch
 from train.progress import progress
@@ -47,7 +47,7 @@ CacheRow = Mapping[str, Any]
 def new_cache(folder: str | Path) -> Iterator[Path]:
     """Where the parts of a cache are written and sealed, which becomes `folder` in the
     end, or nothing at all. Raises BadInput where that exists."""
-    folder = Path(os.path.expanduser(folder))
+    folder = from_home(folder)
     if folder.exists():
         raise BadInput(f"{folder} exists; remove it, or write the cache elsewhere")
     with writing.new_folder(folder) as unfinished:
@@ -156,7 +156,7 @@ class LatentCache:
 
     def __init__(self, folder: str | Path, mirrors: Sequence[int] = ()):
         self.mirrors = mirrors
-        folder = Path(os.path.expanduser(folder))
+        folder = from_home(folder)
         try:
             stored = read_json(folder / DESCRIPTION)
         except (FileNotFoundError, NotADirectoryError):

@@ -1,6 +1,5 @@
 """Signals that are already in memory: scikit-learn's digits, and arrays of an .npz."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from train.errors import BadInput, Unreadable, blame
 from train.modalities.draws import chance
 from train.modalities.files.arrays import load_arrays
 from train.modalities.files.limits import MOST_CLASSES
-from train.modalities.files.stored import printable
+from train.modalities.files.stored import from_home, printable
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.sources.classes import refuse_sparse
@@ -80,7 +79,7 @@ def npz(data: Modality, train: bool) -> Arrays:
     """
     if not data.data_dir:
         raise BadInput("data.data_dir is empty: write the .npz file to read")
-    path = Path(os.path.expanduser(data.data_dir))
+    path = from_home(data.data_dir)
     if path.is_dir() and data.train_split == data.test_split:
         path /= f"{data.train_split}.npz"
     if path.is_dir():

@@ -17,7 +17,7 @@ from train.errors import BadInput, Unreadable, one_line, refused
 from train.modalities.draws import chance
 from train.modalities.files.limits import MOST_CLASSES
 from train.modalities.files.pictures import read_picture
-from train.modalities.files.stored import listed
+from train.modalities.files.stored import from_home, listed
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.progress import progress
@@ -183,7 +183,7 @@ def open_prepared(data: Modality, train: bool) -> Prepared:
     names, holdout divides it.
     """
     home = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    root = Path(os.path.expanduser(data.data_dir or home))
+    root = from_home(data.data_dir or home)
     folder = version_of(data, root) or prepare(data, root)
     info = _json(folder / "dataset_info.json")
     rule = isinstance(data.holdout, str)

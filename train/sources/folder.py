@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from train.errors import BadInput, Unreadable
-from train.modalities.files.stored import Member, counted
+from train.modalities.files.stored import Member, counted, from_home
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.progress import progress
@@ -198,7 +197,7 @@ def open_folder(data: Modality, train: bool) -> Part:
     """
     if not data.data_dir:
         raise BadInput(f"data.data_dir is empty: write the folder of {_what(data)}")
-    root = Path(os.path.expanduser(data.data_dir))
+    root = from_home(data.data_dir)
     if not root.exists():
         raise BadInput(f"data.data_dir={data.data_dir}: no such folder")
     if root.is_file():

@@ -1,7 +1,6 @@
 """The rows of a table, each a record."""
 
 import hashlib
-import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from train.errors import BadInput, blame
 from train.modalities.draws import chance
-from train.modalities.files.stored import natural
+from train.modalities.files.stored import from_home, natural
 from train.modalities.files.tables import MISSING
 from train.modalities.record import Record
 from train.modalities.rows import TABULAR, Tables, cells_of, rows_of
@@ -87,7 +86,7 @@ def open_rows(data: Tables, train: bool) -> Rows:
     """
     if not data.data_dir:
         raise BadInput("data.data_dir is empty: write the .csv or .parquet to read")
-    root = Path(os.path.expanduser(data.data_dir))
+    root = from_home(data.data_dir)
     if root.is_dir() and data.train_split == data.test_split:
         root = _part(root, data.train_split)
     if root.is_dir():

@@ -7,7 +7,6 @@ mapped into memory. https://huggingface.co/docs/datasets
 
 import functools
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from train.errors import BadInput, Unreadable, reading, refused
-from train.modalities.files.stored import listed, stored
+from train.modalities.files.stored import from_home, listed, stored
 from train.modalities.modality import Modality
 from train.sources.arrow import batches_of, check_columns
 from train.sources.classes import labelled
@@ -41,7 +40,7 @@ def open_saved(data: Modality, train: bool) -> Part:
     """
     if not data.data_dir:
         raise BadInput(f"data.data_dir is empty: {WRITE}")
-    root = Path(os.path.expanduser(data.data_dir))
+    root = from_home(data.data_dir)
     refuse_rule(data, f"{root} has no names of recordings; write a share")
     opened = functools.partial(folder_of, listed=listing)
     if not (root / "dataset_dict.json").is_file():

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from train.errors import BadInput, Unreadable, reading
-from train.modalities.files.stored import counted, kind_of, natural
+from train.modalities.files.stored import counted, from_home, kind_of, natural
 from train.modalities.modality import Modality
 from train.progress import progress
 from train.sources.entries import (
@@ -79,7 +79,7 @@ def _shards(data: Modality) -> tuple[Path, list[str]]:
     """(a folder, paths of all shards below it, in natural order)."""
     if not data.data_dir:
         raise BadInput("data.data_dir is empty: write shards, such as 'set/*.tar'")
-    root = Path(os.path.expanduser(data.data_dir))
+    root = from_home(data.data_dir)
     if root.is_dir():
         left_out: Counter[str] = Counter()
         found = [at / name for at, names in folders(root, left_out) for name in names]

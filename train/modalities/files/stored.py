@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
@@ -87,6 +88,12 @@ def natural(name: str) -> tuple[list[Any], str]:
 def listed(names: Iterable[str]) -> str:
     """Names that a file holds, in a line, as many as one reads."""
     return textwrap.shorten(printable(", ".join(names)), 400, placeholder=" ...")
+
+
+def from_home(path: str | os.PathLike) -> Path:
+    """A path that may begin at home. One of pathlib's own fails where ~name is nobody's
+    home; here that is a folder of this name."""
+    return Path(os.path.expanduser(path))
 
 
 def printable(name: str) -> str:
