@@ -184,14 +184,15 @@ def test_codewords_of_one_length_shrink_from_scale_to_scale():
 
 
 def test_a_book_of_shrinking_scales_is_asked_in_its_own_units():
-    """Of the ends of pairs: the second scale's of half the size, thus twice as far."""
+    """Of the ends of pairs: the second scale's of half the size, thus twice as far. Of
+    the third pair these are 1 and -1, which the others' would be as they stand."""
     quantizer = MultiScaleQuantizer(
-        EMAVectorQuantizer(4, 1, start="kmeans"), ((1,), (2,)), phis=0, shrink=0.5
+        EMAVectorQuantizer(6, 1, start="kmeans"), ((1,), (2,)), phis=0, shrink=0.5
     )
-    z = jnp.array([[2.0], [4.0], [6.0], [8.0]]).reshape(2, 2, 1)
+    z = jnp.array([2.0, 4.0, 6.0, 8.0, 2.5, 3.5]).reshape(3, 2, 1)
     variables = jax.jit(quantizer.init)(KEY, z)
     asked = quantizer.apply(variables, z, method="ideal")
-    assert asked[:, 0].tolist() == [3, 7, -2, 2, -2, 2]
+    assert asked[:, 0].tolist() == [3, 7, 3, -2, 2, -2, 2, -1, 1]
     made, _ = quantizer.from_data(variables, KEY, z.reshape(-1, 1), 8)
     quantized = quantizer.apply(made, z)
     np.testing.assert_allclose(quantized.latents, z, rtol=1e-4)
