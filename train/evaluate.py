@@ -10,9 +10,9 @@ coverage in features, and how far samples are from the training set. Features of
 labelled images and sounds are those of a classifier that is trained here, on real
 training signals only; of all others the latents of the stream's tokenizer, and figures
 in them are named so, tokenizer_distance. --judge=DIR names a classifier (see
-train.classifier) or a tokenizer instead, so that several runs have the same. A
-tokenizer of labelled sound is judged by a classifier, too. --want=image draws that
-stream without the others.
+train.classifier) or a tokenizer instead, so that several runs have the same, and
+--judge.image=DIR that of one stream of several. A tokenizer of labelled sound is judged
+by a classifier, too. --want=image draws that stream without the others.
 
 --crossings adds, of a generator of several streams, how right each is that is drawn
 from each other one of a held-out example, and from all others together, or those that
@@ -39,7 +39,7 @@ from train.evaluation.crossings.forecasts import forecasts, foreseen
 from train.evaluation.crossings.questions import Crossings
 from train.evaluation.drawing import SAMPLER
 from train.evaluation.estimates import Estimate
-from train.evaluation.features import network_of
+from train.evaluation.features import check_judges, network_by
 from train.evaluation.judge import judge_of
 from train.evaluation.measured import comparable, how_asked, solvers_of, with_kept
 from train.evaluation.reconstruction.kinds import BASELINES
@@ -77,6 +77,7 @@ FLAGS = OF_RUN | {
     "draws": (Count, "of crossings and clips: of each example, made one answer (1)"),
     "score_draws": (TwoOrMore, "of crossings: of the bound given each class (8)"),
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
+    "judge.": (str, "that of one stream, where several are drawn"),
     "judge_steps": (Count, "for which that one is trained"),
     "most": (Count, "of a tokenizer: held-out examples it is scored on"),
     "baseline": (bool, "of a tokenizer: False leaves out k-means at equal bits"),
@@ -143,7 +144,7 @@ def _refuse(flags, used, kind):
     used = {name.removesuffix(".") for name in used}
     for name in flags.keys() - used:
         raise BadInput(f"{_option(name)} says nothing of a {kind}; drop it")
-    if flags.keys() >= JUDGE:
+    if flags.keys() >= JUDGE and isinstance(flags["judge"], str):
         raise BadInput("--judge-steps is of a judge trained here; drop it, or --judge")
 
 
@@ -153,6 +154,8 @@ def _option(name):
 
 def _of_tokenizer(codec, experiment, flags):
     data, judge = experiment.one_data, flags.get("judge")
+    if isinstance(judge, dict):
+        raise BadInput("--judge.NAME is of a generator's streams; write --judge=DIR")
     features = getattr(experiment, "losses", None) and experiment.losses.features
     one = lambda path: os.path.realpath(from_home(path))
     if features and judge and one(features) == one(judge):
@@ -176,7 +179,7 @@ def _of_tokenizer(codec, experiment, flags):
 
 def _of_generator(generator, experiment, flags):
     """Of samples, of what comes after the frames that are shown, of crossings."""
-    _refuse_beside(flags, generator)
+    folders = _refuse_beside(flags, generator)
     asked = {name: value for name, value in flags.items() if name not in JUDGE}
     crossed, want = asked.pop("crossings", False), asked.pop("want", None)
     shown, scales = asked.pop("shown", {}), asked.get("guidance", (None,))
@@ -195,11 +198,11 @@ def _of_generator(generator, experiment, flags):
     wanted = questions.asked([*generator.streams], crossed) if crossed else []
     guided = {n: v for n, v in asked.items() if n not in ("num", "seed", "guidance")}
     samplers_of(generator, wanted, scales, guided)
-    judge = {"folder": flags.get("judge"), "steps": flags.get("judge_steps")}
-    network = partial(network_of, **judge)
+    judge = {"judge": flags.get("judge"), "steps": flags.get("judge_steps")}
+    network = partial(network_by, **judge)
     with hosts.together():
-        if folder := flags.get("judge"):
-            open_bundle(folder, (Judge, Codec), "--judge")
+        for at, folder in folders.items():
+            open_bundle(folder, (Judge, Codec), at)
         check_data(generator, experiment)
         if among := more.get("among"):
             of = Crossings(generator, sources, {}, join)
@@ -224,7 +227,7 @@ def _of_generator(generator, experiment, flags):
 
 
 def _refuse_beside(flags, generator):
-    """What goes not together, or not with such a generator."""
+    """What goes not together, or not with such a generator. The folders of judges."""
     crossed, shown = flags.get("crossings"), "shown" in flags
     name_pattern(flags.get("among", ""))
     lonely = {*OF_CROSSINGS} - ({"draws"} if shown else set())
@@ -241,10 +244,9 @@ def _refuse_beside(flags, generator):
     if want and (crossed or shown):
         raise BadInput("--want is of samples; drop it, or --crossings and --shown")
     judged = [name for name in generator.codecs if want is None or name in want]
-    if flags.get("judge") and len(judged) > 1:
-        raise BadInput("--judge is of one kind of signal, and several are drawn")
     for name in () if judged else flags.keys() & JUDGE:
         raise BadInput(f"{_option(name)} is of signals, and none is drawn; drop it")
+    return check_judges(flags.get("judge"), flags.get("judge_steps"), judged)
 
 
 def _refuse_undrawn(generator, asked, want):

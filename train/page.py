@@ -33,7 +33,7 @@ from train.evaluation.crossings.questions import Crossings, asked
 from train.evaluation.crossings.sections import SHOWN, sections_of
 from train.evaluation.drawing import SAMPLER, draw_all
 from train.evaluation.evaluator import examples, grouped, reconstruct
-from train.evaluation.features import network_of
+from train.evaluation.features import check_judges, network_by
 from train.evaluation.measured import comparable
 from train.evaluation.scores import references_of
 from train.modalities.files.writing import write_bytes
@@ -58,6 +58,7 @@ FLAGS = OF_RUN | {
     "num": (Count, "held-out examples of each, of which the worst are shown (250)"),
     **SAMPLER,
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),
+    "judge.": (str, "that of one stream, where several are drawn"),
     "judge_steps": (Count, "for which that one is trained"),
     "seed": (Seed, "of what is drawn (0)"),
 }
@@ -71,8 +72,9 @@ def main(argv=None):
     thing = open_bundle(command.workdir, (Codec, Generator), "--workdir")
     check_experiment(thing, experiment, command.workdir)
     _refuse_unused(thing, flags)
-    if folder := flags.get("judge"):  # known before data are opened
-        open_bundle(folder, (Judge, Codec), "--judge")
+    judges = flags.get("judge"), flags.get("judge_steps")
+    for at, folder in check_judges(*judges, getattr(thing, "codecs", ())).items():
+        open_bundle(folder, (Judge, Codec), at)  # known before data are opened
     check_data(thing, experiment)
     where = command.workdir / "evaluation.json"
     evaluation, scored = _evaluation(where, experiment)
@@ -207,7 +209,7 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
     """What it draws of each crossing, and of nothing."""
     written = {n: flags[n] for n in SAMPLER if n in flags}
     sampler = _sampler(evaluation) | written
-    how = {"folder": flags.get("judge"), "steps": flags.get("judge_steps")}
+    how = {"judge": flags.get("judge"), "steps": flags.get("judge_steps")}
     key, found, draws = key_of(flags.get("seed", 0)), [], []
     measured, told = (_named(evaluation, n) for n in ("crossings", "asked"))
     with blame():
@@ -226,9 +228,8 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
                     **own(drawn, crossing.want, crossing.given),
                 )
                 draws.append((crossing, draw, scale))
-            references = references_of(
-                generator, experiment.sources, partial(network_of, **how)
-            )
+            network = partial(network_by, **how)
+            references = references_of(generator, experiment.sources, network)
             answers = answers_of(generator, experiment.sources, references)
             of = Crossings(generator, experiment.sources, answers, experiment.join)
             for crossing, draw, scale in draws:

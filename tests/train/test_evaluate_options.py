@@ -8,7 +8,7 @@ import pytest
 from tests.train.named import DATA, generator_of, tokenizer_of
 from train import evaluate
 from train.errors import BadInput
-from train.evaluation.features import network_of
+from train.evaluation.features import network_by
 from train.objectives.bundles import seal_of
 from vqdit import Heun
 from vqdit.diffusion import Confidence
@@ -37,7 +37,7 @@ def called(monkeypatch):
         monkeypatch.setattr(evaluate, name, call)
 
     opened = evaluate.open_bundle
-    judged = lambda path, kind, at: at == "--judge" or opened(path, kind, at)
+    judged = lambda path, kind, at: at.startswith("--judge") or opened(path, kind, at)
     monkeypatch.setattr(evaluate, "open_bundle", judged)
     stands("foreseen", {})
     stands("references_of", {"image": "real"})
@@ -48,7 +48,7 @@ def called(monkeypatch):
     return found
 
 
-NO_JUDGE = {"folder": None, "steps": None}
+NO_JUDGE = {"judge": None, "steps": None}
 OTHERS = "--num=7 --seed=3 --steps=2 --shift=2.0"
 DRAWN = {"num": 7, "seed": 3, "steps": 2, "shift": 2.0}
 OF_CROSSINGS = "--baselines --draws=4 --score-draws=3"
@@ -71,7 +71,7 @@ CROSSED = {"baselines": True, "draws": 4, "score_draws": 3, "join": "class"}
             "--want=image --before=word --judge=there --num=7",
             {"want": ("image",), "before": ("word",), "num": 7},
             None,
-            {"folder": "there", "steps": None},
+            {"judge": "there", "steps": None},
             ("image",),
         ),
         (
@@ -93,7 +93,14 @@ CROSSED = {"baselines": True, "draws": 4, "score_draws": 3, "join": "class"}
             "--solver={'image':Heun()} --judge-steps=5",
             {"solver": {"image": Heun()}},
             None,
-            {"folder": None, "steps": 5},
+            {"judge": None, "steps": 5},
+            None,
+        ),
+        (
+            "--judge.photo=there --judge-steps=5",
+            {},
+            None,
+            {"judge": {"photo": "there"}, "steps": 5},
             None,
         ),
         (
@@ -122,7 +129,7 @@ def test_each_option_arrives_where_it_is_of(
     of, how = called["references_of"]
     thing, sources, network = of
     assert how == {"names": names} and [*sources] == ["image", "photo", "word", "code"]
-    assert network.func is network_of and network.keywords == judge
+    assert network.func is network_by and network.keywords == judge
     assert called["evaluate_generator"] == ((thing, {"image": "real"}), drawn)
     fields = ("steps", "shift", "before", "solver")
     before = {n: x for n, x in drawn.items() if n in fields and names is None}

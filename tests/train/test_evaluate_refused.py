@@ -76,6 +76,14 @@ def called(monkeypatch):
         ("labelled", "--want=image --shown.image=1", "--want is of samples; drop it"),
         ("labelled", "--judge=x", "--judge is of one kind of signal, and several are"),
         ("labelled", "--want=word --judge=x", "--judge is of signals, and none is d"),
+        ("labelled", "--judge.image=x", "--judge.image: x: no bundle here; write a"),
+        ("labelled", "--judge.word=x", "--judge.word: signals are drawn of image, pho"),
+        (
+            "labelled",
+            "--judge.image=x --judge.photo=x --judge-steps=3",
+            "--judge-steps is of a judge trained here; drop it, or a judge",
+        ),
+        ("tokenizer", "--judge.image=x", "--judge.NAME is of a generator's streams"),
         (
             "labelled",
             "--want=word --judge-steps=3",

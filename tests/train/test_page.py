@@ -284,8 +284,8 @@ def test_the_evaluated_crossings_are_shown_at_their_best_scale(crossed):
     found = page._drawn(model, experiment, evaluation, {})
     assert found == ["section", "section", "samples"]
     ((_, sources, network),) = calls["references_of"]
-    assert sources == "sources" and network.func is page.network_of
-    assert network.keywords == {"folder": None, "steps": None}
+    assert sources == "sources" and network.func is page.network_by
+    assert network.keywords == {"judge": None, "steps": None}
     assert calls["answers_of"] == [(model, "sources", "references")]
     assert calls["Crossings"] == [(model, "sources", dict.fromkeys("ab"), "class")]
     key, first, second = jax.random.key(0), Crossing(("a",), "b"), Crossing(("b",), "a")
@@ -308,7 +308,7 @@ def test_a_page_draws_as_its_options_say(crossed):
     flags["interval"] = (0.2, 0.8)
     assert page._drawn(model, experiment, evaluation, flags) == ["section", "samples"]
     ((_, _, network),) = calls["references_of"]
-    assert network.keywords == {"folder": "here", "steps": 9}
+    assert network.keywords == {"judge": "here", "steps": 9}
     key = jax.random.key(3)
     assert calls["sections_of"] == [("of", Crossing(("a",), "b"), key, "draw", 7, 2.0)]
     how = {"steps": 4, "before": ("a",), "interval": (0.2, 0.8), "guidance": 4.0}

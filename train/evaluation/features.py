@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -101,3 +102,41 @@ def network_of(
             f"{data.kind} of {classes} classes; drop it"
         )
     return Latents(codec)
+
+
+def network_by(
+    name: str,
+    data: Modality,
+    codec: Codec,
+    judge: str | Mapping[str, str] | None = None,
+    steps: int | None = None,
+) -> FeatureNetwork:
+    """`network_of` the stream `name`, of which `judge` is the folder, or names it."""
+    if isinstance(judge, Mapping):
+        return network_of(data, codec, judge.get(name), steps, f"--judge.{name}")
+    return network_of(data, codec, judge, steps)
+
+
+def check_judges(
+    judge: str | Mapping[str, str] | None, steps: int | None, streams: Collection[str]
+) -> dict[str, str]:
+    """Flag -> folder, of --judge=DIR and of --judge.NAME=DIR, the judges of `streams`.
+
+    Raises BadInput, before anything is opened, where one is of no stream of these, or
+    of several, and for steps of training where none is left to be trained.
+    """
+    named = judge if isinstance(judge, Mapping) else {}
+    for name in named:
+        if name not in streams:
+            listed = ", ".join(streams) or "none"
+            raise BadInput(f"--judge.{name}: signals are drawn of {listed}")
+    if steps is not None and judge and not set(streams) - named.keys():
+        raise BadInput("--judge-steps is of a judge trained here; drop it, or a judge")
+    if isinstance(judge, Mapping) or not judge:
+        return {f"--judge.{name}": folder for name, folder in named.items()}
+    if len(streams) > 1:
+        each = " and ".join(f"--judge.{name}" for name in streams)
+        raise BadInput(
+            f"--judge is of one kind of signal, and several are drawn; write {each}"
+        )
+    return {"--judge": judge}

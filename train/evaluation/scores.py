@@ -97,14 +97,14 @@ def tokenizer_figures(codec: Codec, data: Modality) -> list[str]:
 def references_of(
     generator: Generator,
     data: Mapping[str, Modality],
-    network: Callable[[Modality, Codec], FeatureNetwork],
+    network: Callable[[str, Modality, Codec], FeatureNetwork],
     copies: bool = True,
     names: Collection[str] | None = None,
 ) -> References:
     """Stream -> what its samples are compared with, of signals, texts and labels.
 
-    network: what a stream's signals are compared in. copies: of `Reference`.
-    names: of the streams that are drawn, else all.
+    network: what signals of a stream of this name are compared in. copies: of
+    `Reference`. names: of the streams that are drawn, else all.
     """
     drawn = [n for n in compared(generator) if names is None or n in names]
     values = generator.values
@@ -116,7 +116,7 @@ def references_of(
         if name in sources:
             found[name] = TextReference(data[name], sources[name], copies)
         else:
-            seen_by = network(data[name], generator.codecs[name])
+            seen_by = network(name, data[name], generator.codecs[name])
             how = labelled, copies, balanced
             found[name] = Reference(seen_by, data[name], *how)
     if not generator.tokenizers:

@@ -55,7 +55,7 @@ def sample_figures(streams: Streams) -> HeldOutFigures | None:
         check_compared(generator)
         draw = generator.sampler(steps=how.steps, guidance=how.guidance)
 
-    def network(data: Modality, codec: Codec) -> FeatureNetwork:
+    def network(name: str, data: Modality, codec: Codec) -> FeatureNetwork:
         if how.judge is not None:
             return network_of(data, codec, how.judge, at="run.evaluate.judge")
         examples_for(codec, data, train=False)

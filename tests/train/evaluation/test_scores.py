@@ -127,7 +127,7 @@ def test_what_is_compared_has_a_reference(classes, values, labelled):
     network = lambda *of: seen.append(of) or "network"
     generator = model(classes, values=values)
     found = scores.references_of(generator, data, network, copies=False)
-    assert seen == [(DATA, "codec")] and [*found] == ["image", *values]
+    assert seen == [("image", DATA, "codec")] and [*found] == ["image", *values]
     image = found["image"]
     assert isinstance(image, Reference) and image.data == DATA
     assert image.network == "network"
@@ -192,6 +192,11 @@ def test_features_are_those_of_what_is_named(monkeypatch):
     found = features.network_of(DATA, "own", "judge", at="run.judge")
     assert found == ("judge", DATA, 10, "run.judge")
     assert features.network_of(DATA, "own", steps=4) == ("trained", DATA, 4)
+    of_stream = lambda name, judge: features.network_by(name, DATA, "own", judge, 4)
+    named = of_stream("b", {"a": "there", "b": "judge"})
+    assert named == ("judge", DATA, 10, "--judge.b")
+    assert of_stream("c", {"a": "there"}) == ("trained", DATA, 4)
+    assert of_stream("b", "judge") == ("judge", DATA, 10, "--judge")
     part = types.SimpleNamespace(classes=1)
     monkeypatch.setattr(features, "open_examples", lambda *of: part)
     assert features.network_of(DATA, "own").codec == "own"
@@ -249,7 +254,7 @@ def test_a_run_compares_its_samples_as_it_is_told(monkeypatch):
     found = training.sample_figures(run)
     of, sources, network, copies = asked.pop()
     assert of is generator and sources == {"image": DATA} and copies is True
-    assert network(DATA, "own") == (DATA, "own", "there", "run.evaluate.judge")
+    assert network("image", DATA, "own") == (DATA, "own", "there", "run.evaluate.judge")
     assert found.names == ["image_score", "word_score"] and not asked
     weights = {"ema": {"w": np.ones(1)}, "params": {"w": np.zeros(1)}}
     state = types.SimpleNamespace(**weights, step=jnp.zeros(()))
@@ -257,7 +262,7 @@ def test_a_run_compares_its_samples_as_it_is_told(monkeypatch):
     run.experiment.run.evaluate = Samples(4)
     training.sample_figures(run)
     *_, network, copies = asked.pop()
-    assert copies is False and network(DATA, "own").codec == "own"
+    assert copies is False and network("image", DATA, "own").codec == "own"
     assert asked == [("own", DATA, False)]
 
     def refuse(**how):

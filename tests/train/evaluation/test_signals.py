@@ -7,7 +7,7 @@ import pytest
 
 from train.errors import BadInput
 from train.evaluation import evaluator
-from train.evaluation.features import Latents, network_of
+from train.evaluation.features import Latents, network_by, network_of
 from train.evaluation.reconstruction import pictures
 from train.evaluation.reconstruction.kinds import own_measure
 from train.evaluation.reconstruction.measures import Measures
@@ -283,7 +283,7 @@ def test_samples_of_every_kind_are_scored_without_labels(kind):
     # Of labelled clips a judge would be trained.
     references = {"signal": Reference(Latents(generator.codecs["signal"]), data)}
     if not data.judged:
-        again = references_of(generator, {"signal": data}, network_of)
+        again = references_of(generator, {"signal": data}, network_by)
         assert isinstance(again["signal"].network, Latents)
         with pytest.raises(BadInput, match="--judge-steps is of a judge of labelled"):
             network_of(data, generator.codecs["signal"], steps=3)
