@@ -20,8 +20,9 @@ are written, --crossings=audio_to_word,audio+image_to_word: the class that it sa
 where examples have one truth, texts whole and by tokens, boxes by their overlap, rows
 by their columns, signals in decibels. With --before=word each goes by way of the word,
 where that is neither given nor wanted. --baselines puts beside them classifiers of what
-is given, trained on the same data. Bars of the experiment (`bars`) are checked, and it
-is said how sure a difference is: of two figures of the same examples a pair at a time.
+is given, trained on the same data, networks for as long as --baseline-steps says.
+Bars of the experiment (`bars`) are checked, and it is said how sure a difference is: of
+two figures of the same examples a pair at a time.
 """
 
 import os
@@ -73,6 +74,7 @@ FLAGS = OF_RUN | {
     ),
     "shown.": (Count, "of a stream of clips: its first latents, that are given"),
     "baselines": (bool, "beside crossings: classifiers of what is given"),
+    "baseline_steps": (Count, "for which networks of these are trained, each anew"),
     "among": (str, "of crossings: examples of names like this regular expression"),
     "draws": (Count, "of crossings and clips: of each example, made one answer (1)"),
     "score_draws": (TwoOrMore, "of crossings: of the bound given each class (8)"),
@@ -83,7 +85,7 @@ FLAGS = OF_RUN | {
     "baseline": (bool, "of a tokenizer: False leaves out k-means at equal bits"),
 }
 TOKENIZER, JUDGE = {"most", "baseline"}, {"judge", "judge_steps"}
-OF_CROSSINGS = ("baselines", "among", "draws", "score_draws")
+OF_CROSSINGS = ("baselines", "baseline_steps", "among", "draws", "score_draws")
 
 
 def main(argv=None):
@@ -233,6 +235,8 @@ def _refuse_beside(flags, generator):
     lonely = {*OF_CROSSINGS} - ({"draws"} if shown else set())
     for name in () if crossed else sorted(lonely & flags.keys()):
         raise BadInput(f"{_option(name)} is of crossings; write --crossings too")
+    if "baseline_steps" in flags and not flags.get("baselines"):
+        raise BadInput("--baseline-steps is of baselines; write --baselines too")
     if not generator.module.classes:
         if "guidance" in flags and not crossed:
             raise BadInput("--guidance is of a generator with classes; drop it")

@@ -51,8 +51,14 @@ def called(monkeypatch):
 NO_JUDGE = {"judge": None, "steps": None}
 OTHERS = "--num=7 --seed=3 --steps=2 --shift=2.0"
 DRAWN = {"num": 7, "seed": 3, "steps": 2, "shift": 2.0}
-OF_CROSSINGS = "--baselines --draws=4 --score-draws=3"
-CROSSED = {"baselines": True, "draws": 4, "score_draws": 3, "join": "class"}
+OF_CROSSINGS = "--baselines --baseline-steps=6 --draws=4 --score-draws=3"
+CROSSED = {
+    "baselines": True,
+    "baseline_steps": 6,
+    "draws": 4,
+    "score_draws": 3,
+    "join": "class",
+}
 
 
 @pytest.mark.parametrize(

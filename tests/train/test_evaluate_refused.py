@@ -58,6 +58,7 @@ def called(monkeypatch):
             "--judge-steps is of a judge trained here; drop it, or --judge",
         ),
         ("labelled", "--baselines", "--baselines is of crossings; write --crossings"),
+        ("labelled", "--crossings --baseline-steps=3", "--baseline-steps is of baseli"),
         ("labelled", "--score-draws=3", "--score-draws is of crossings; write"),
         ("labelled", "--draws=3", "--draws is of crossings; write --crossings too"),
         ("labelled", "--shown.image=1 --among=x", "--among is of crossings; write"),

@@ -96,8 +96,8 @@ def test_baselines_are_fitted_to_the_training_part(monkeypatch):
     """What is nearest has no truth where any of the class is as right."""
     asked = []
 
-    def rivals(train, given, want, classes, books, judges):
-        asked.append((len(train), given, want, classes, books, [*judges]))
+    def rivals(train, given, want, classes, books, judges, steps):
+        asked.append((len(train), given, want, classes, books, [*judges], steps))
         return types.SimpleNamespace(fit=lambda: {})
 
     monkeypatch.setattr(module, "Rivals", rivals)
@@ -114,12 +114,17 @@ def test_baselines_are_fitted_to_the_training_part(monkeypatch):
         10,
         {},
         [("photo", "photo"), ("photo", "word")],
+        None,
     )
     crossings(*setting(Labels(10))[0], names[:1], **how)
     assert asked == [(1437, ("photo",)), of_word]
     asked.clear()
     crossings(*setting(Labels(10), other)[0], names[:1], join="class", **how)
     assert asked == [of_word]
+    asked.clear()
+    how["baseline_steps"] = 5  # of networks that are trained anew
+    crossings(*setting(Labels(10), other)[0], names[:1], join="class", **how)
+    assert asked == [(*of_word[:5], [], 5)]
 
 
 def test_beside_boxes_stand_detectors_with_what_they_were_given(monkeypatch):
@@ -144,9 +149,9 @@ def test_beside_boxes_stand_detectors_with_what_they_were_given(monkeypatch):
         answers={"boxes": answer}, generator=generator, joint=joint
     )
     crossing = Crossing(("photo", "word"), "boxes")
-    beside = module._beside(of, crossing, True, True, {}, 9, None)
+    beside = module._beside(of, crossing, True, True, ({}, 3), 9, None)
     given = ("photo", "word"), "boxes", boxes, {"word": 7}
-    assert asked == [(("boxes", True), *given)]
+    assert asked == [(("boxes", True), *given, 3)]
     assert beside["budgets"] == {"cnn": budget} and "cnn" in beside["parts"]
     whole = np.array([[[0.0, 0, 1, 1, 0]]])
     batch = {"x": whole, "truth": whole, "there": np.ones(1, bool)}
@@ -154,6 +159,6 @@ def test_beside_boxes_stand_detectors_with_what_they_were_given(monkeypatch):
     batch |= beside["more"](batch)
     assert evaluated(beside["parts"]["cnn"], [batch])["iou"] == 1
     for exact, baselines in ((False, True), (True, False)):
-        beside = module._beside(of, crossing, exact, baselines, {}, 9, None)
+        beside = module._beside(of, crossing, exact, baselines, ({}, None), 9, None)
         assert not beside["budgets"] and "cnn" not in beside["parts"]
     assert len(asked) == 1

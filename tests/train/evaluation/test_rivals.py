@@ -146,6 +146,8 @@ def test_a_network_learns_the_labelled_examples_of_a_stream_once(monkeypatch):
     assert rivals._judge("sound").front == kinds["sound"].front and len(asked) == 2
     assert asked[1][0](np.arange(1))["x"][0] == kinds["sound"].front
     assert {*rivals.judges} == {("photo", "class"), ("sound", "class")}
+    Rivals(train, ("photo",), "class", 3, {}, {}, steps=7)._judge("photo")
+    assert asked[2][1:] == (3, 3, 0, 7, 3)
 
 
 def test_of_one_class_alone_there_is_no_rival():

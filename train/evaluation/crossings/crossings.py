@@ -9,7 +9,7 @@ import numpy as np
 
 from train.errors import BadInput, blame
 from train.evaluation.crossings.answers import Answer, Reader
-from train.evaluation.crossings.detectors import Detectors
+from train.evaluation.crossings.detectors import STEPS, Detectors
 from train.evaluation.crossings.questions import Crossing, Crossings, asked
 from train.evaluation.crossings.retrieval import Nearest
 from train.evaluation.crossings.rivals import Rivals
@@ -94,6 +94,7 @@ def crossings(
     scales: Sequence[float | None] = (None,),
     join: Literal["index", "key", "class"] = "index",
     baselines: bool = False,
+    baseline_steps: int | None = None,
     among: str = "",
     draws: int = 1,
     score_draws: int = 8,
@@ -118,6 +119,8 @@ def crossings(
     The crossing "agree" is of `num` draws of all streams: the share in which all that
     have a class say the same one; guided where some are drawn `before` others.
 
+    baseline_steps: for which networks of these are trained, each anew; else classifiers
+        as long as judges, and those of `references` where they know the task.
     names: of `asked`. among, draws, score_draws: of `Crossings`. sampler: of
     `Generator.sampler`.
     Raises BadInput for what it refuses, and where nothing of a stream can be told.
@@ -126,7 +129,8 @@ def crossings(
     with hosts.together():
         answers = answers_of(generator, data, references)
     of = Crossings(generator, data, answers, join, among, draws, score_draws)
-    judges, key = _judges(of, references), key_of(seed)
+    judges, key = {} if baseline_steps else _judges(of, references), key_of(seed)
+    learning = judges, baseline_steps
     found: dict[str, dict[str, Any]] = {}
     samplers = samplers_of(generator, wanted, scales, sampler)
     with blame():
@@ -136,7 +140,7 @@ def crossings(
             if answer is None or not answer.evaluators(exact=exact):
                 continue
             with hosts.together():
-                beside = _beside(of, crossing, exact, baselines, judges, num, key)
+                beside = _beside(of, crossing, exact, baselines, learning, num, key)
             budgets = beside.pop("budgets")
             for scale in scales:
                 who = _who(scale)
@@ -223,7 +227,7 @@ def _judges(of: Crossings, references: References) -> dict[tuple[str, str], Any]
     return found
 
 
-def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict:
+def _beside(of: Crossings, crossing, exact, baselines, learning, num, key) -> dict:
     """What needs no draw: `parts` of a Beside, `more`, what puts into a batch what they
     read, and `budgets` of those that have learned."""
     answer, entries, budgets = of.answers[crossing.want], {}, {}
@@ -241,7 +245,8 @@ def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict
     if exact and baselines and answer.source == "boxes":
         boxes = answer.tokenizer
         given, want = crossing
-        detectors = Detectors(of.joint(crossing, True), given, want, boxes, books)
+        task = of.joint(crossing, True), given, want, boxes, books
+        detectors = Detectors(*task, learning[1] or STEPS)
         for who, rival in detectors.fit().items():
             entries[who], budgets[who] = rival
             parts[who] = Several(answer.evaluators(who))
@@ -253,7 +258,7 @@ def _beside(of: Crossings, crossing, exact, baselines, judges, num, key) -> dict
         if baselines:
             rivals = Rivals(
                 *(of.joint(crossing, True), crossing.given, crossing.want, classes),
-                *(books, judges),
+                *(books, *learning),
             )
             for who, rival in rivals.fit().items():
                 scored[who], budgets[who] = rival

@@ -50,6 +50,7 @@ class Rivals:
     books:   stream -> how many codes it has, of what is born discrete.
     judges:  (stream, wanted stream) -> a network that knows the task; new ones are put
         in here.
+    steps:   for which those are trained, else as long as a judge of the kind of signal.
     """
 
     train: JointExamples
@@ -58,6 +59,7 @@ class Rivals:
     classes: int
     books: Mapping[str, int]
     judges: dict[tuple[str, str], Judge]
+    steps: int | None = None
 
     def fit(self) -> dict[str, Rival]:
         """Name -> scores of a batch of `JointExamples`, as `Posterior` takes them; none
@@ -107,7 +109,8 @@ class Rivals:
                 x = self.train.take(rows[at])["streams"][name]
                 return {"x": as_pictures(data.front, x), "label": labels[at]}
 
-            size = (len(rows), self.classes, 0, data.judged, data.threads)
+            steps = self.steps or data.judged
+            size = (len(rows), self.classes, 0, steps, data.threads)
             judge = dataclasses.replace(train_classifier(take, *size), front=data.front)
             self.judges[name, self.want] = judge
         return self.judges[name, self.want]
