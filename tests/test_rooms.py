@@ -448,7 +448,9 @@ CLASSES = {"Images", "Audio", "Video", "Series", "Volumes", "Ranges"}
 def test_no_branch_on_a_kind_of_signal_outside_the_modalities(name):
     """What differs between kinds is a field or a method of the modality."""
     for node in ast.walk(TREES[name]):
-        if isinstance(node, ast.Compare) and not name.startswith("configs"):
+        # A comparison, or a look in a table.
+        asked = isinstance(node, ast.Compare | ast.Subscript | ast.Match)
+        if asked and not name.startswith("configs"):
             words = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
             about = {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
             assert "kind" not in about or not words & KINDS, ast.unparse(node)
