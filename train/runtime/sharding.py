@@ -294,7 +294,7 @@ def spread(draw: Callable, sharding: jax.sharding.Sharding) -> Callable:
     return split
 
 
-def spelled(mesh: jax.sharding.Mesh) -> str:
+def mesh_in_words(mesh: jax.sharding.Mesh) -> str:
     """The devices of a mesh in words, with its axes that split something."""
     axes = ", ".join(f"{name} {n}" for name, n in mesh.shape.items() if n > 1)
     kind = mesh.devices.flat[0].device_kind

@@ -14,7 +14,7 @@ from train.modalities.series import Series
 from train.modalities.video import Video
 from train.modalities.volume import Volumes
 from train.progress import say
-from train.sources.arrays import digits, npz
+from train.sources.arrays import digits, open_npz
 from train.sources.catalogue import open_prepared
 from train.sources.folder import open_folder
 from train.sources.generated import patients, signals
@@ -50,7 +50,7 @@ SOURCES: dict[str, dict[type[Modality], Opener]] = MADE | {
     "folder": {Modality: open_folder},
     "webdataset": {Modality: open_shards},
     "huggingface": {Modality: open_saved},
-    "npz": {Modality: npz},
+    "npz": {Modality: open_npz},
     "table": {Tables: open_rows},
     "digits": {Modality: digits},
     "tones": {Audio: signals.tones},
