@@ -448,7 +448,9 @@ CLASSES = {"Images", "Audio", "Video", "Series", "Volumes", "Ranges"}
 def test_no_branch_on_a_kind_of_signal_outside_the_modalities(name):
     """What differs between kinds is a field or a method of the modality."""
     for node in ast.walk(TREES[name]):
-        if isinstance(node, ast.Compare) and not name.startswith("configs"):
+        # A comparison, or a look in a table.
+        asked = isinstance(node, ast.Compare | ast.Subscript | ast.Match)
+        if asked and not name.startswith("configs"):
             words = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
             about = {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
             assert "kind" not in about or not words & KINDS, ast.unparse(node)
@@ -497,6 +499,23 @@ def test_a_class_or_an_alias_of_a_type_has_one_home():
                     homes[word].add(name)
     assert len(homes) > 200
     assert not {word: at for word, at in homes.items() if len(at) > 1}
+
+
+# What both homes mean: the step of a stage, and that numbers are finite.
+SAME = {"build_step", "check_finite"}
+
+
+def test_a_function_that_is_imported_by_its_name_has_one_home():
+    """One concept, one word. Elsewhere the module is half of a name, as in
+    `hosts.rows`, or the function is its file's own."""
+    asked = set().union(*(imports(name) for name in FILES))
+    homes = collections.defaultdict(set)
+    for name in names("vqdit") + names("train"):
+        for node in TREES[name].body:
+            if isinstance(node, ast.FunctionDef) and f"{name}.{node.name}" in asked:
+                homes[node.name].add(name)
+    assert len(homes) > 500
+    assert {word for word, at in homes.items() if len(at) > 1} == SAME
 
 
 def test_no_room_for_odds_and_ends():

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType
 
-from vqdit.split import by_row, parts, whole
+from vqdit.split import by_row, parts, whole_table
 
 RULES = (
     ("batch", "data"),
@@ -57,8 +57,8 @@ def test_a_table_is_whole_where_it_is_read_more_often_than_it_has_rows():
     split = jax.sharding.NamedSharding(mesh, jax.P("data"))
     with jax.set_mesh(mesh), nn.logical_axis_rules(RULES):
         table = jax.device_put(jnp.arange(16.0).reshape(8, 2), split)
-        assert whole(table, 8) is table
-        found = jax.jit(lambda table: whole(table, 9))(table)
+        assert whole_table(table, 8) is table
+        found = jax.jit(lambda table: whole_table(table, 9))(table)
     assert found.sharding.is_fully_replicated
     assert not table.sharding.is_fully_replicated
     np.testing.assert_array_equal(found, table)

@@ -31,7 +31,7 @@ import numpy as np
 from train.codec import counting
 from train.codec.coder import FIXED, Coder
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, pack
-from train.codec.files import as_written, check_named, listed, open_codec, targets
+from train.codec.files import as_written, check_named, named_files, open_codec, targets
 from train.codec.layout import Opened
 from train.codec.prefixes import decodes_prefixes
 from train.config.command import parse
@@ -213,7 +213,7 @@ def main(argv=None):
         opened = dataclasses.replace(opened, data=data)
     kind, settings = opened.data, _settings(opened, flags)
     books = settings.books
-    paths = listed(command.inputs, kind.suffixes, kind.folders)
+    paths = named_files(command.inputs, kind.suffixes, kind.folders)
     outs = targets(flags["out"], ((p, SUFFIX) for p in paths), command.force)
     shapes, held, room = [], {}, KEPT
     with progress(paths, "checking") as bar:

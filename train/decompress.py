@@ -20,7 +20,13 @@ from train.codec.container import (
     room,
     unpack,
 )
-from train.codec.files import check_named, listed, open_codec, targets, write_content
+from train.codec.files import (
+    check_named,
+    named_files,
+    open_codec,
+    targets,
+    write_content,
+)
 from train.codec.layout import Opened
 from train.config.command import parse
 from train.config.outputs import out_folder
@@ -38,7 +44,7 @@ FLAGS = {
 }
 
 
-def codes_of(
+def read_codes(
     opened: Opened, path: Path, large: bool = False
 ) -> tuple[Header, np.ndarray]:
     """(header, codes (tiles, places, books)) of a file, or BadInput that names it.
@@ -107,10 +113,10 @@ def main(argv=None):
     check_named(command.inputs)
     out_folder(command.flags["out"], there=True)
     opened = open_codec(command.flags["bundle"])
-    paths = listed(command.inputs, (SUFFIX,))
+    paths = named_files(command.inputs, (SUFFIX,))
     with progress(paths, "reading") as bar:
         large = command.flags.get("large", False)
-        found = [codes_of(opened, path, large) for path in bar]
+        found = [read_codes(opened, path, large) for path in bar]
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
     outs = targets(command.flags["out"], names, command.force)
     opened = opened.batched(max(opened.layout_of(header).count for header, _ in found))

@@ -35,7 +35,12 @@ from train.config.outputs import check_free
 from train.config.workdir import is_free
 from train.errors import BadInput, blame, run
 from train.evaluation.crossings import questions
-from train.evaluation.crossings.crossings import crossings, own, samplers_of, unguided
+from train.evaluation.crossings.crossings import (
+    crossings,
+    own,
+    samplers_of,
+    without_interval,
+)
 from train.evaluation.crossings.forecasts import forecasts, foreseen
 from train.evaluation.crossings.questions import Crossings
 from train.evaluation.drawing import SAMPLER
@@ -193,7 +198,7 @@ def _of_generator(generator, experiment, flags):
     if not (crossed or shown):
         with blame("--workdir"):
             check_compared(generator)
-    drawn = unguided(asked, None)
+    drawn = without_interval(asked, None)
     drawn.pop("guidance", None)
     sampler = {n: v for n, v in drawn.items() if n not in ("num", "seed")}
     foreseen(generator, sources, shown, **sampler)
@@ -221,7 +226,7 @@ def _of_generator(generator, experiment, flags):
         how = drawn | {name: more[name] for name in {"draws"} & more.keys()}
         found |= forecasts(generator, sources, shown, **how)
     # Without classes there is nothing to be guided by where nothing is given.
-    alone = asked if generator.module.classes else unguided(asked, None)
+    alone = asked if generator.module.classes else without_interval(asked, None)
     if want:
         alone = own(alone, want) | {"want": want}
     figures = evaluate_generator(generator, references, **alone)

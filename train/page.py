@@ -28,7 +28,7 @@ from train.config.outputs import check_free
 from train.errors import BadInput, blame, briefly, run
 from train.evaluation.crossings.answers import Answer
 from train.evaluation.crossings.bound_figures import kept, lines
-from train.evaluation.crossings.crossings import answers_of, own, unguided
+from train.evaluation.crossings.crossings import answers_of, own, without_interval
 from train.evaluation.crossings.questions import Crossings, asked
 from train.evaluation.crossings.sections import SHOWN, sections_of
 from train.evaluation.drawing import SAMPLER, draw_all
@@ -238,7 +238,7 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
         scale = None
         if sampler.get("before"):  # which the others are guided by
             scale = _scale(measured.get("agree", {}))
-        sampler = unguided(sampler, scale) | {"guidance": scale}
+        sampler = without_interval(sampler, scale) | {"guidance": scale}
         found.append(_samples(generator, experiment, key, sampler))
     return found
 

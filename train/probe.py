@@ -31,7 +31,7 @@ from train.config.outputs import check_free, out_file
 from train.errors import BadInput, blame, run
 from train.evaluation.evaluator import signal
 from train.evaluation.probing import Probed, components, probed
-from train.evaluation.targets import HELD, TRAIN, Labelled, divided, pattern_of
+from train.evaluation.targets import HELD, TRAIN, Labelled, labelled_parts, pattern_of
 from train.modalities import Batch, Modality
 from train.modalities.files.writing import write, write_bytes
 from train.objectives.bundles import check_experiment, examples_for, open_bundle
@@ -73,7 +73,7 @@ def main(argv=None):
     asked = opened(thing, experiment, flags)
     names = {"target": "target", "train_most": "train_most", "most": "held_most"}
     chosen = {names[n]: flags[n] for n in names if n in flags}
-    train, held, found = divided(asked.data, **chosen)
+    train, held, found = labelled_parts(asked.data, **chosen)
     key = key_of(flags.get("seed", 0))
     figures = {"experiment": experiment.name, "pool": asked.extractor.pool} | found
     with blame():  # what the model cannot be asked

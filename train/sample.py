@@ -120,7 +120,7 @@ def main(argv=None):
     number = None
     if "label" in flags:
         classes, names = generator.module.classes, generator.class_names
-        number = class_of(flags["label"], classes, names)
+        number = label_number(flags["label"], classes, names)
     if not rows:  # of which their gaps say what is drawn
         out, draw = _opened(generator, want, flags)
     held = {name: flags.get(name, False) for name in ("cut", "resample")}
@@ -266,7 +266,7 @@ def _out(generator, want, written: str | None) -> Path | None:
     return out
 
 
-def class_of(text: str, classes: int, names: tuple[str, ...]) -> int:
+def label_number(text: str, classes: int, names: tuple[str, ...]) -> int:
     """The number of the class that the text names; a name goes before a number.
 
     Raises BadInput, with what there is, for what is none of `classes` and `names`.

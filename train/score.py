@@ -56,14 +56,14 @@ from train.config.outputs import check_free, out_file
 from train.errors import BadInput, blame, run
 from train.evaluation.crossings.bound_figures import (
     figures_of,
-    keep,
+    keep_figures,
     kept,
     lines,
     rank_figures,
     text_figures,
 )
 from train.evaluation.crossings.bounds import Bounds, batches_of, bounds_of, rank_costs
-from train.evaluation.crossings.forecasts import frames_of
+from train.evaluation.crossings.forecasts import frame_count
 from train.evaluation.crossings.retrieval import nearest_costs, ranks, with_all
 from train.evaluation.drawing import first_shown
 from train.evaluation.ngrams import texts_of
@@ -164,7 +164,7 @@ def main(argv=None):
     tokenizers = {n: each for n, each in generator.values.items() if n in asked}
     for name, count in shown.items():
         if name in generator.codecs and "frames" in sources[name].sides:
-            frames_of(generator, sources, name, count)
+            frame_count(generator, sources, name, count)
     for name in (n for n in (*of, *given) if n in generator.codecs):
         examples_for(generator.codecs[name], sources[name], part)
     opened = lambda train: JointExamples(sources, tokenizers, train, experiment.join)
@@ -217,7 +217,7 @@ def main(argv=None):
                 figures |= text_figures(table, held, train)
     for line in lines(figures):
         say(line)
-    keep(said, seal, _question(of, given, command), figures)
+    keep_figures(said, seal, _question(of, given, command), figures)
     what = f", and what is said of them in {said}" if seal else ""
     say(f"{len(table['nats'])} scores are in {out}{what}")
 

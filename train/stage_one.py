@@ -19,7 +19,7 @@ from train.errors import BadInput, blame, run
 from train.evaluation.training import reconstruction_figures
 from train.objectives.bundles import keep
 from train.objectives.codebook import codebook_from_data, grid_size
-from train.objectives.contract import SOME, averaged, finished, told
+from train.objectives.contract import SOME, averaged, finished, summary
 from train.objectives.reconstruction import SIGNAL, Reconstruction
 from train.objectives.start import build_step, open_start, share_statistics
 from train.pipeline import (
@@ -141,7 +141,7 @@ def train(
     with claimed(workdir, experiment, force, reschedule) as folder:
         with hosts.together():
             keep_statistics(data, folder, write=hosts.first())
-        about = partial(told, experiment)
+        about = partial(summary, experiment)
         how: dict[str, Any] = {"reschedule": reschedule, "heldout": heldout}
         how["lost"] = start.lost
         how["made_of"] = joined.made_of

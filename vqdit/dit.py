@@ -47,7 +47,8 @@ class DiT(Checked, nn.Module):
     classes:    0 for none; label `classes` is the null class that guidance uses.
     positions:  "sincos" adds fixed tables to the tokens, as DiT, and "learned" learned
                 ones; "rotary" turns queries and keys instead, "sincos_rotary" does
-                both, as LightningDiT (arXiv:2501.01423).
+                both, as LightningDiT (arXiv:2501.01423). No field of the block, which
+                knows no grid: tables are added once, and angles handed to every block.
     time_scale: of `TimeEmbedding`.
     intervals:  a time is a pair (t, s), the ends of the step that is asked for, s the
                 earlier; t - s is embedded too (MeanFlow, arXiv:2505.13447, section 4).

@@ -43,7 +43,7 @@ def by_row(
     return jax.shard_map(function, in_specs=place, out_specs=place)(x)
 
 
-def whole(table: Array, reads: int) -> Array:
+def whole_table(table: Array, reads: int) -> Array:
     """A table on every device, of which so many rows are read.
 
     Of a split one what is read would be sent around, and so it stays where that is less

@@ -257,7 +257,7 @@ def test_a_file_that_cannot_be_read_is_named(monkeypatch, error):
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(None, path))
     if error is not Unreadable:
         with pytest.raises(BadInput, match="^b.vqd: why not$"):
-            decompress.codes_of(heard(), Path("b.vqd"))
+            decompress.read_codes(heard(), Path("b.vqd"))
 
 
 def test_books_are_left_out_where_the_rest_decodes(monkeypatch):
@@ -367,8 +367,8 @@ def test_a_file_far_smaller_than_what_it_holds_takes_a_word(coded, monkeypatch):
         decompress, "_codes", lambda opened, header, payload, most: seen.append(most)
     )
     size = Path("a.vqd").stat().st_size
-    decompress.codes_of(opened, Path("a.vqd"))
-    decompress.codes_of(opened, Path("a.vqd"), large=True)
+    decompress.read_codes(opened, Path("a.vqd"))
+    decompress.read_codes(opened, Path("a.vqd"), large=True)
     assert seen == [2**25 + 2**15 * size, math.inf]
 
 
@@ -403,7 +403,7 @@ def test_files_are_decoded_written_and_told_of(bundle, coded, monkeypatch, capsy
         made.append((path.name, header, codes, opened.batch))
         return path.name.encode()
 
-    monkeypatch.setattr(decompress, "codes_of", codes_of)
+    monkeypatch.setattr(decompress, "read_codes", codes_of)
     monkeypatch.setattr(decompress, "signal_of", signal_of)
     Path("coded").mkdir()
     for name in headers:

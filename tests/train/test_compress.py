@@ -30,7 +30,7 @@ from train import compress, decompress
 from train.codec import layout
 from train.codec import prior as priors
 from train.codec.container import unpack
-from train.codec.files import listed, open_codec, targets
+from train.codec.files import named_files, open_codec, targets
 from train.codec.prefixes import prefixes
 from train.compress import Settings
 from train.config.workdir import open_workdir
@@ -302,7 +302,7 @@ def test_the_codes_in_a_file_are_the_tokenizers(bundles, tmp_path):
     opened = open_codec(bundles / "image", batch=1)
     data, figures, codes = compress.compressed(opened, path, Settings(3))
     (tmp_path / "a.vqd").write_bytes(data)
-    header, back = decompress.codes_of(opened, tmp_path / "a.vqd")
+    header, back = decompress.read_codes(opened, tmp_path / "a.vqd")
     x = opened.codec.from_raw(pixels(path)[None])
     mine = np.asarray(opened.codec.encode(x).codes).reshape(1, 4, 3)
     np.testing.assert_array_equal(back, mine)
@@ -371,7 +371,7 @@ def test_the_first_scales_are_what_the_quantizer_makes_of_them(tmp_path, prior):
         data, _, kept = compress.compressed(opened, path, Settings(scales))
         np.testing.assert_array_equal(kept, codes[:, :end])
         (tmp_path / "a.vqd").write_bytes(data)
-        header, back = decompress.codes_of(opened, tmp_path / "a.vqd")
+        header, back = decompress.read_codes(opened, tmp_path / "a.vqd")
         np.testing.assert_array_equal(back, kept)
         sizes.append(len(data))
         # The quantizer's own decoding of the prefix, and the decoder after it.
@@ -594,8 +594,8 @@ def test_a_file_of_more_codes_than_its_size_bears_out_takes_a_word(
     path.write_bytes(compress.compressed(opened, seen, Settings(1))[0])
     monkeypatch.setattr(decompress, "room", lambda size: 3)
     with pytest.raises(BadInput, match="4 codes are too many"):
-        decompress.codes_of(opened, path)
-    assert decompress.codes_of(opened, path, large=True)[1].size == 4
+        decompress.read_codes(opened, path)
+    assert decompress.read_codes(opened, path, large=True)[1].size == 4
 
 
 def test_figures_of_all_files_are_sums_in_bytes_and_mean_scores():
@@ -614,7 +614,7 @@ def test_files_that_differ_in_their_suffix_keep_it(bundles, tmp_path, capsys):
     paths = [picture(tmp_path / f"in.{end}", 4, 4, 3) for end in ("png", "bmp")]
     (tmp_path / "note.md").write_text("left out")
     (tmp_path / "more").mkdir()
-    assert listed([str(tmp_path)], Images.suffixes) == sorted(paths)
+    assert named_files([str(tmp_path)], Images.suffixes) == sorted(paths)
     assert "left out 1 .md, 1 folders" in capsys.readouterr().err
     found = there_and_back(bundles / "image", paths, tmp_path)
     assert [path.name for path in found] == ["in.bmp.png", "in.png.png"]
@@ -707,7 +707,7 @@ def test_a_folders_files_come_by_name_however_the_disk_lists_them(
     for order in ("abc", "cab", "cba"):
         inside = [tmp_path / f"{name}.png" for name in order]
         monkeypatch.setattr(Path, "iterdir", lambda folder, inside=inside: inside)
-        found = listed([str(tmp_path)], (".png",))
+        found = named_files([str(tmp_path)], (".png",))
         assert [path.stem for path in found] == ["a", "b", "c"]
 
 
@@ -724,7 +724,7 @@ def test_a_folder_of_frames_is_a_clip(bundles, tmp_path):
     assert names == [f"{i:06d}.png" for i in range(5)]
     assert len(list(found[0].iterdir())) == 3
     opened = open_codec(bundles / "video", batch=1)
-    header, codes = decompress.codes_of(opened, tmp_path / "coded" / "walk.vqd")
+    header, codes = decompress.read_codes(opened, tmp_path / "coded" / "walk.vqd")
     expected = opened.rebuild(header, codes)
     assert expected.shape == (5, 6, 7, 3)
     for name, frame in zip(names, expected, strict=True):
@@ -751,14 +751,14 @@ def test_which_folders_are_clips(bundles, tmp_path, capsys, monkeypatch):
     for name in ("a.gif", "._a.gif"):  # the second as some archives leave it
         (tmp_path / "clips" / name).write_bytes(b"GIF89a")
     both = [tmp_path / "clips" / "a.gif", walk]
-    assert listed([str(tmp_path / "clips")], *kind) == both
-    assert listed([str(tmp_path / "clips" / "*")], *kind) == both
-    assert listed([str(walk)], *kind) == [walk]
+    assert named_files([str(tmp_path / "clips")], *kind) == both
+    assert named_files([str(tmp_path / "clips" / "*")], *kind) == both
+    assert named_files([str(walk)], *kind) == [walk]
     monkeypatch.chdir(walk)
     (target,) = targets("coded", [(Path("."), ".vqd")], False)
     assert target == Path("coded/walk.vqd")
     # Of pictures a folder is what is in it.
-    assert len(listed([str(walk)], Images.suffixes)) == 2
+    assert len(named_files([str(walk)], Images.suffixes)) == 2
     (walk / "b.gif").write_bytes(b"GIF89a")
     frames_in(tmp_path / "odd", 2)
     picture(tmp_path / "odd" / "x.png", 9, 9, 3)
@@ -782,11 +782,11 @@ def test_files_are_in_the_order_of_their_numbers(tmp_path):
     for name in names:
         picture(tmp_path / name, 4, 4, 3)
     for word in (tmp_path, tmp_path / "img*.png"):
-        found = listed([str(word)], Images.suffixes)
+        found = named_files([str(word)], Images.suffixes)
         assert [path.name for path in found] == names
     for folder in ("walk2", "walk10"):
         frames_in(tmp_path / "clips" / folder, 2)
-    found = listed([str(tmp_path / "clips")], Video.suffixes, True)
+    found = named_files([str(tmp_path / "clips")], Video.suffixes, True)
     assert [path.name for path in found] == ["walk2", "walk10"]
 
 

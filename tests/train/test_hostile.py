@@ -260,7 +260,7 @@ def test_coded_files(sound, tmp_path, monkeypatch):
     source, path, lines = hostile.seeded(6), tmp_path / "x.vqd", []
 
     def read():
-        header, codes = decompress.codes_of(opened, path)
+        header, codes = decompress.read_codes(opened, path)
         decompress.signal_of(opened, path, header, codes)
 
     good = Header(

@@ -17,7 +17,7 @@ from train.config.workdir import open_workdir
 from train.errors import BadInput
 from train.evaluation import evaluator
 from train.evaluation.crossings import sections
-from train.evaluation.crossings.bound_figures import keep
+from train.evaluation.crossings.bound_figures import keep_figures
 from train.evaluation.crossings.questions import Crossing
 from train.evaluation.drawing import SAMPLER
 from train.modalities import Images
@@ -144,7 +144,7 @@ def test_a_page_of_a_generator_begins_with_its_streams(tmp_path, written, monkey
     monkeypatch.setattr(page, "_drawn", drawn)
     workdir = folder_of(tmp_path / "run", model, BOTH)
     seal = json.loads((workdir / "bundle/config.json").read_text())["seal"]
-    keep(workdir / "scores.json", seal, "q", {"bits_per_byte": {"model": 0.5}})
+    keep_figures(workdir / "scores.json", seal, "q", {"bits_per_byte": {"model": 0.5}})
     evaluation = {"curve": [{"distance": 2.0}]}
     (workdir / "evaluation.json").write_text(json.dumps(evaluation))
     judged = f"--judge={folder_of(tmp_path / 'here', toys.codec(), TOKENIZER)}"
@@ -478,12 +478,16 @@ def test_what_was_scored_is_shown_of_the_same_bundle_alone(tmp_path):
     config.write_text('{"seal": "a"}')
     assert page._bounds(tmp_path) == []
     bits = {"model": 0.5, "gzip": 0.75, "xz": np.nan}
-    keep(tmp_path / "scores.json", "a", "text draws=64", {"bits_per_byte": bits})
-    keep(tmp_path / "scores.json", None, "text of 0.1.0", {"bits_per_byte": bits})
+    keep_figures(
+        tmp_path / "scores.json", "a", "text draws=64", {"bits_per_byte": bits}
+    )
+    keep_figures(
+        tmp_path / "scores.json", None, "text of 0.1.0", {"bits_per_byte": bits}
+    )
     assert "0.1.0" not in (tmp_path / "scores.json").read_text()
     auc = {"auc": 0.75, "auc_interval": [0.5, 1.0]}
     odd = {"jump": {"the score": auc}, "all": {"the score": {}, "its distance": auc}}
-    keep(tmp_path / "scores.json", "a", "video", {"anomalies": odd})
+    keep_figures(tmp_path / "scores.json", "a", "video", {"anomalies": odd})
     (found,) = page._bounds(tmp_path)
     assert "**text draws=64**\n\n|  |\n| 0.5 bits a byte of text |" in found.text
     assert "| 0.75 bits a byte of text, gzip |" in found.text

@@ -442,14 +442,14 @@ def test_every_row_that_is_given_whole_leaves_nothing_to_draw(tmp_path, told):
 def test_a_class_that_is_none_is_told_which_there_are(classes, names, known):
     for word in (str(classes), "-1", "?"):
         with pytest.raises(BadInput) as refusal:
-            sample.class_of(word, classes, names)
+            sample.label_number(word, classes, names)
         line = f"--label={word} is none of the classes; write {known}"
         if not classes:
             line = f"--label={word}: the model has no classes; leave it out"
         assert str(refusal.value) == line
     if classes:
-        assert sample.class_of("0", classes, names) == 0
-        assert sample.class_of(str(classes - 1), classes, names) == classes - 1
+        assert sample.label_number("0", classes, names) == 0
+        assert sample.label_number(str(classes - 1), classes, names) == classes - 1
 
 
 def test_without_a_generator_the_flag_is_named(tmp_path):

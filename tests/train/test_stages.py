@@ -619,16 +619,16 @@ def test_a_label_outside_the_classes_is_refused(trained, capsys):
 
 def test_a_class_goes_by_its_name_before_its_number():
     names = ("hat", "10", "cat")
-    chosen = [sample.class_of(text, 3, names) for text in ("hat", "10", "2", "cat")]
+    chosen = [sample.label_number(text, 3, names) for text in ("hat", "10", "2", "cat")]
     assert chosen == [0, 1, 2, 2]
-    assert sample.class_of("11", 12, ()) == 11
+    assert sample.label_number("11", 12, ()) == 11
     for text, classes, said in (
         ("hut", 3, "0 to 2, or one of hat, 10, cat"),
         ("3", 3, "0 to 2"),
         ("0", 0, "--label=0: the model has no classes; leave it out"),
     ):
         with pytest.raises(BadInput, match=said):
-            sample.class_of(text, classes, names if classes else ())
+            sample.label_number(text, classes, names if classes else ())
 
 
 def test_a_tokenizer_is_no_generator(trained, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vqdit.tokenizer import LogMel
-from vqdit.trained.judge import as_pictures, check_signals, seen
+from vqdit.trained.judge import as_pictures, check_signals, mel_pictures
 
 FRONT = LogMel(2000, 64, 32, bands=8)
 
@@ -58,8 +58,8 @@ def test_what_reaches_a_little_beyond_is_taken(front, x):
 def test_a_last_part_of_a_hop_is_seen_as_followed_by_silence():
     x = np.random.default_rng(0).uniform(-1, 1, (1, 40, 1)).astype(np.float32)
     x, filled = jnp.asarray(x), jnp.zeros((1, 64, 1)).at[:, :40].set(x)
-    np.testing.assert_array_equal(seen(FRONT, x), FRONT.apply({}, filled))
-    assert seen(FRONT, x[:, :32]).shape == (1, 1, 8, 1)
+    np.testing.assert_array_equal(mel_pictures(FRONT, x), FRONT.apply({}, filled))
+    assert mel_pictures(FRONT, x[:, :32]).shape == (1, 1, 8, 1)
 
 
 def test_of_no_signals_there_are_no_pictures_and_of_a_jit_no_values():

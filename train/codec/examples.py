@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from train.codec.files import listed
+from train.codec.files import named_files
 from train.codec.layout import SAME_RATE
 from train.errors import BadInput, Unreadable, blame
 from train.modalities.boxes import boxes_of
@@ -77,7 +77,7 @@ def signals_of(codec: Codec, word: str, resample: bool = False) -> np.ndarray:
     contract = codec.contract
     data = of_contract(contract).sized(contract.shape, contract.rate)
     signals = []
-    for path in listed([word], data.suffixes, data.folders):
+    for path in named_files([word], data.suffixes, data.folders):
         try:
             stored = data.read(path)
             away = abs(stored.rate - contract.rate) if stored.rate else 0
@@ -128,7 +128,7 @@ def _values(generator, name, word, cut, blanks) -> list[Any]:
     texts, path = [word], Path(word)
     # A text may be the name of a folder, too; one that holds a / is a path.
     if path.suffix.lower() == ".txt" or ("/" in word and os.path.isdir(word)):
-        texts = [_text(each) for each in listed([word], (".txt",))]
+        texts = [_text(each) for each in named_files([word], (".txt",))]
     for i, text in enumerate(texts if not blanks else ()):
         count = len(tokenizer.split(text))
         if count > tokenizer.length and not cut:

@@ -68,7 +68,7 @@ def check_named(words: Sequence[str]) -> None:
             raise BadInput(f"there is no {word}; write a file, or a folder of them")
 
 
-def listed(
+def named_files(
     words: Sequence[str], suffixes: tuple[str, ...], folders: bool = False
 ) -> list[Path]:
     """The files that are named, those of a folder, and those that a pattern matches,

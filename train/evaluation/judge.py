@@ -114,7 +114,7 @@ def train_classifier(
         return _shifted(batch["x"], corners, reach), labels
 
     doing = progress(batches, "training the judge", steps, "step")
-    params = fitted(params, tx, loss, map(moved, doing))
+    params = after_batches(params, tx, loss, map(moved, doing))
     protocol = {
         "network": f"conv {network.widths}, features {network.dim} before activation",
         "fingerprint": fingerprint(params)[:16],
@@ -126,7 +126,7 @@ def train_classifier(
     return Judge(network, params, shape, protocol, seconds=seconds)
 
 
-def fitted(
+def after_batches(
     params: Any,
     tx: optax.GradientTransformation,
     loss: Callable[..., Array],

@@ -47,7 +47,7 @@ class Labelled:
         return found
 
 
-def divided(
+def labelled_parts(
     data: Modality,
     target: str = "label",
     train_most: int = TRAIN,

@@ -10,7 +10,11 @@ import numpy as np
 from train.errors import BadInput, Unreadable
 from train.modalities.draws import Draws
 from train.modalities.files.clocks import Duplicates, one_clock
-from train.modalities.files.recordings import read_recording, told, write_recording
+from train.modalities.files.recordings import (
+    read_recording,
+    time_and_names,
+    write_recording,
+)
 from train.modalities.files.tables import read_columns
 from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Batch, Record
@@ -167,10 +171,10 @@ class Series(Modality):
         return write_recording(record)
 
     def new(self, values, rate):
-        extra = told(None, self.columns)
+        extra = time_and_names(None, self.columns)
         if self.time:  # a file without that column would not be read again
             names = self.columns or [f"channel_{c}" for c in range(self.channels)]
-            extra = told(0.0, [self.time, *names])
+            extra = time_and_names(0.0, [self.time, *names])
         return Record(values[:, : self.channels], rate, suffix=".csv", extra=extra)
 
     def _filled(self, values, known):

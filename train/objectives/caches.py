@@ -194,14 +194,14 @@ def _compare(cache: LatentCache, data: Modality, what: str) -> None:
         say(f"{what} is not compared with the data, which cannot be read: {error}")
         return
     refuse_others(cache.contract["data"], data, what)
-    if "beside" in cache.contract and cache.contract["beside"] != beside(data):
+    if "beside" in cache.contract and cache.contract["beside"] != caption_sums(data):
         raise BadInput(
             f"{what}: made of other captions or boxes than the data has now; give them "
             "back, or encode again"
         )
 
 
-def beside(data: Modality) -> list[int]:
+def caption_sums(data: Modality) -> list[int]:
     """What tells captions, words of classes and boxes from others, of some examples of
     the training part."""
     examples = open_examples(data, True)

@@ -74,7 +74,7 @@ def _contract(experiment, variables, mean, std, marked) -> LatentContract:
     return contract_of(model, signal, grid, mean, std, marked)
 
 
-def told(experiment: StageOne, state: TrainState) -> str:
+def summary(experiment: StageOne, state: TrainState) -> str:
     """What a run of stage one says of its tokenizer and data as it begins."""
     model, data = experiment.model, experiment.data
     grid = model.grid(data.shape[:-1])

@@ -14,9 +14,9 @@ from train.errors import BadInput, one_line
 from train.modalities import Batch, Modality
 from train.modalities.draws import Version
 from train.objectives.bundles import examples_for
-from train.objectives.caches import augmenting, beside, drawing, refuse_moving
+from train.objectives.caches import augmenting, caption_sums, drawing, refuse_moving
 from train.objectives.codebook import all_of
-from train.objectives.streams import opened
+from train.objectives.streams import open_tokenizers
 from train.pipeline import Examples, JointExamples, open_examples
 from train.pipeline.cache import new_cache, seal_cache, write_part
 from train.pipeline.statistics import probe
@@ -37,7 +37,7 @@ def encode_streams(
     where the data cannot be joined as the experiment says, or a tokenizer does not fit.
     """
     with hosts.together():
-        tokenizers = opened(experiment)
+        tokenizers = open_tokenizers(experiment)
         for name, tokenizer in tokenizers.items():
             refuse_moving(tokenizer, experiment.sources[name], f"stream {name!r}")
         codecs = {n: t for n, t in tokenizers.items() if isinstance(t, Codec)}
@@ -98,7 +98,7 @@ def encode_values(
     have it."""
     with hosts.together():
         examples = open_examples(data, train)
-        more: dict[str, Any] = {"beside": beside(examples.data)} if train else {}
+        more: dict[str, Any] = {"beside": caption_sums(examples.data)} if train else {}
 
     def records():
         for batch in all_of(examples, data, "encoding"):

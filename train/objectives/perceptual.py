@@ -20,7 +20,7 @@ from train.objectives.bundles import open_bundle
 from train.runtime import hosts
 from vqdit.losses.perceptual import LPIPS, feature_distance, lpips_params
 from vqdit.trained.codec import Codec
-from vqdit.trained.judge import Judge, seen
+from vqdit.trained.judge import Judge, mel_pictures
 
 # (variables, x, x_hat) -> (b,)
 Distance = Callable[[Any, jax.Array, jax.Array], jax.Array]
@@ -86,7 +86,7 @@ def _judged(judge: Judge, variables, x, y) -> jax.Array:
     the mean."""
     count = len(x)
     if judge.front is not None and x.ndim == 3:
-        x, y = seen(judge.front, x), seen(judge.front, y)
+        x, y = mel_pictures(judge.front, x), mel_pictures(judge.front, y)
     if x.ndim < 4 or x.shape[-3:] != judge.shape:
         raise ValueError(
             f"the classifier sees pictures {judge.shape}, here they are {x.shape[1:]}; "

@@ -151,7 +151,7 @@ def _shares(params: Any, names: list[str]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 
-def opened(experiment: StageTwo, cached: bool = False) -> dict[str, Any]:
+def open_tokenizers(experiment: StageTwo, cached: bool = False) -> dict[str, Any]:
     """The tokenizers of its streams; of what is born discrete as the training part, or
     its cache, has settled it. Raises BadInput where one is not there."""
     values = experiment.values
@@ -174,7 +174,7 @@ def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
     begun: the step that a run goes on from, which has what `init` brought.
     Raises BadInput, before anything is written or compiled, when it does not.
     """
-    tokenizers = opened(experiment, experiment.cache is not None)
+    tokenizers = open_tokenizers(experiment, experiment.cache is not None)
     model, processes = network(experiment, tokenizers)
     if experiment.cache is not None:
         source = open_caches(experiment, processes, tokenizers)

@@ -35,7 +35,7 @@ class Join(Protocol):
         """Stream -> rows of its part, -1 where it is missing."""
 
 
-def join(parts: Parts, how: How, train: bool) -> Join:
+def join_parts(parts: Parts, how: How, train: bool) -> Join:
     """Raises BadInput where the parts cannot be joined so."""
     if how == "key":
         return ByKey(parts, train)

@@ -13,7 +13,7 @@ from train.modalities.record import Batch
 from train.pipeline.batching import endless, spaced
 from train.pipeline.cache import CachedExamples
 from train.pipeline.examples import LIGHT_CHUNK, VALUES_CHUNK, Examples, open_examples
-from train.pipeline.joins import How, join
+from train.pipeline.joins import How, join_parts
 from train.pipeline.statistics import probe
 from train.progress import progress, say
 from vqdit.shapes import Bool, Int
@@ -58,7 +58,7 @@ class JointExamples:
         for name, value in self.values.items():
             if value.closed:
                 _count_unseen(value, data[name], train, name)
-        self._join = join(self.parts, how, train)
+        self._join = join_parts(self.parts, how, train)
         labelled = [name for name, part in self.parts.items() if part.classes]
         self._labelled = (labelled or list(self.parts))[0]
         labels = self.parts[self._labelled]

@@ -34,7 +34,7 @@ from train.runtime.sharding import (
     by_example,
     create_state,
     make_mesh,
-    spelled,
+    mesh_in_words,
     state_shapes,
     state_sharding,
 )
@@ -157,7 +157,7 @@ def launch(
             if hosts.first():  # a run that is refused has written nothing
                 save_config(experiment, workdir / CONFIG_FILE)
         sharding = batch_sharding(mesh)
-        say(_opening(experiment, state, spelled(mesh), about(state)))
+        say(_opening(experiment, state, mesh_in_words(mesh), about(state)))
         rows, placed = hosts.rows(run.batch, sharding), encoder and encoder(sharding)
         with (
             hosts.fail_fast(),  # the log closed by then, with its last lines

@@ -231,11 +231,13 @@ def _parts(mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> int:
 def by_example(function: Callable, sharding: jax.sharding.Sharding) -> Callable:
     """The function, in which each device keeps the examples it has.
 
-    What a layer returns is split by example, and the gradient of it. So the compiler
-    gathers a layer's parameters over `fsdp`; left to itself it may split the channels
-    instead, compute every example on every device, and add up activations. What it
-    cannot split (an FFT, a TPU's attention kernel) is split as the rules split examples
-    and heads: see `vqdit.split`.
+    What a layer returns is split along its first axis, which is of examples, or of
+    examples and places in them, and so is its gradient. So the compiler gathers a
+    layer's parameters over `fsdp`; left to itself it may split the channels instead,
+    compute every example on every device, and add up activations. (A first axis of
+    something else would cost a layout, and change no value.) What the compiler cannot
+    split (an FFT, a TPU's attention kernel) is split as the rules split examples and
+    heads: see `vqdit.split`.
 
     sharding: of the batch.
     """
@@ -251,7 +253,7 @@ def by_example(function: Callable, sharding: jax.sharding.Sharding) -> Callable:
         x = call(*args, **kwargs)
         if not isinstance(context.module, LAYERS) or context.method_name != "__call__":
             return x
-        if x.ndim < 2 or x.shape[0] % parts:  # it has no axis of examples
+        if x.ndim < 2 or x.shape[0] % parts:  # too few to split, as at init
             return x
         spec = P(EXAMPLES, *(P.UNCONSTRAINED,) * (x.ndim - 1))
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
@@ -292,7 +294,7 @@ def spread(draw: Callable, sharding: jax.sharding.Sharding) -> Callable:
     return split
 
 
-def spelled(mesh: jax.sharding.Mesh) -> str:
+def mesh_in_words(mesh: jax.sharding.Mesh) -> str:
     """The devices of a mesh in words, with its axes that split something."""
     axes = ", ".join(f"{name} {n}" for name, n in mesh.shape.items() if n > 1)
     kind = mesh.devices.flat[0].device_kind

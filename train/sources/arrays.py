@@ -70,7 +70,7 @@ def digits(data: Modality, train: bool) -> Arrays:
     return Arrays(data, image[rows], found.target[rows], names)
 
 
-def npz(data: Modality, train: bool) -> Arrays:
+def open_npz(data: Modality, train: bool) -> Arrays:
     """Arrays of an .npz: the signals, under their kind, and optional "label" (n,),
     "key" (n,), integers that are no other example's, and "rate".
 

@@ -18,7 +18,7 @@ from train.modalities.files.stored import check_regular
 END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream
 
 
-def batches_of(path: Path) -> list[Any]:
+def record_batches(path: Path) -> list[Any]:
     """A stream's pyarrow.RecordBatches; raises anything for what is none."""
     import pyarrow  # slow to import
 

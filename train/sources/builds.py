@@ -47,7 +47,7 @@ def _versions(parent: Path) -> dict[str, Path]:
     return {f.name: f for f in folders if re.fullmatch(r"\d+\.\d+\.\d+", f.name)}
 
 
-def prepare(data: Modality, root: Path) -> Path:
+def prepare_set(data: Modality, root: Path) -> Path:
     if not getattr(data, "download", False):
         infos = [*root.glob("*/*/dataset_info.json")]
         infos += root.glob("*/*/*/dataset_info.json")

@@ -21,7 +21,7 @@ from train.modalities.files.stored import from_home, listed
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.progress import progress
-from train.sources.builds import command, prepare, version_of
+from train.sources.builds import command, prepare_set, version_of
 from train.sources.folder import CHECKED
 from train.sources.source import Source
 from train.sources.split import divided
@@ -184,7 +184,7 @@ def open_prepared(data: Modality, train: bool) -> Prepared:
     """
     home = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     root = from_home(data.data_dir or home)
-    folder = version_of(data, root) or prepare(data, root)
+    folder = version_of(data, root) or prepare_set(data, root)
     info = _json(folder / "dataset_info.json")
     rule = isinstance(data.holdout, str)
     with _whole(folder):

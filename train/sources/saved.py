@@ -17,7 +17,7 @@ import numpy as np
 from train.errors import BadInput, Unreadable, reading, refused
 from train.modalities.files.stored import from_home, listed, stored
 from train.modalities.modality import Modality
-from train.sources.arrow import batches_of, check_columns
+from train.sources.arrow import check_columns, record_batches
 from train.sources.classes import labelled
 from train.sources.entries import Entry, Listing, parts_among, splits_of
 from train.sources.folder import Part, folder_of, parted, shared
@@ -151,7 +151,7 @@ class _Table:
         self.paths: list[Path] = []  # of each of these
         for path in paths:
             with _whole(path):
-                found = batches_of(path)
+                found = record_batches(path)
             self.batches += found
             self.paths += [path] * len(found)
         self.ends = np.cumsum([each.num_rows for each in self.batches])

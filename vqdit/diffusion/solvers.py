@@ -177,7 +177,9 @@ class Multistep(Solver):
     """DPM-Solver++ 2M: second order, one call a step (arXiv:2211.01095, algorithm 2).
 
     The data is extrapolated in log-SNR from this step and the one before. The first
-    step and the last are of first order, DDIM's.
+    step and the last are of first order, DDIM's. Where times are even in t, steps next
+    to the data stay long in log-SNR however many there are, and the error of n falls as
+    log(n) / n^2; on Karras's grid as 1 / n^2.
     """
 
     kind: ClassVar[type] = Gaussian

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.shapes import Array, Float, Int
-from vqdit.split import whole
+from vqdit.split import whole_table
 from vqdit.sums import Adding, take
 
 normal = nn.initializers.normal(0.02)
@@ -55,7 +55,7 @@ class LabelEmbedding(nn.Module):
     @nn.compact
     def __call__(self, label: Int[Array, "b"]) -> Float[Array, "b d"]:
         table = self.param("table", normal, (self.classes + 1, self.width))
-        return take(whole(table, label.size), label, self.adding)
+        return take(whole_table(table, label.size), label, self.adding)
 
 
 class CodeEmbedding(nn.Module):
@@ -74,7 +74,7 @@ class CodeEmbedding(nn.Module):
         )
         offsets = jnp.arange(self.books) * self.vocab
         flat = codes.reshape(codes.shape[0], -1, self.books)
-        table = whole(table, flat.size)
+        table = whole_table(table, flat.size)
         return take(table, flat + offsets, self.adding).sum(axis=2)
 
 

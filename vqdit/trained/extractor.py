@@ -164,7 +164,7 @@ class JudgeExtractor(Extractor):
         return x
 
 
-def names(layers: str | Sequence[str]) -> tuple[str, ...]:
+def layer_names(layers: str | Sequence[str]) -> tuple[str, ...]:
     """One layer or several, as a tuple."""
     return inputs.names("layers", layers)
 

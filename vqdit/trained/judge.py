@@ -16,7 +16,7 @@ from vqdit.signal import to_signal, to_uint8
 from vqdit.signal.rows import by_chunks
 from vqdit.tokenizer import LogMel
 from vqdit.trained import inputs
-from vqdit.trained.extractor import JudgeExtractor, names
+from vqdit.trained.extractor import JudgeExtractor, layer_names
 
 # Pictures judged at once, and clips made pictures at once. Fixed, so that there is one
 # shape to compile.
@@ -88,7 +88,7 @@ class Judge:
         self, layers: str | Sequence[str] = "features", pool: str = "mean"
     ) -> JudgeExtractor:
         """Features of signals, jitted; raises ValueError for a layer that is none."""
-        return JudgeExtractor(self, names(layers), pool)
+        return JudgeExtractor(self, layer_names(layers), pool)
 
     @in_32_bits
     def signal(self, x: Array) -> Array:
@@ -161,7 +161,7 @@ def as_pictures(front: LogMel | None, x: np.ndarray) -> np.ndarray:
 def _pictured(front, x):
     """The same, within a jit, too."""
     if front is not None:
-        return to_uint8(seen(front, x))
+        return to_uint8(mel_pictures(front, x))
     if x.ndim == 4:
         return x
     return one_picture(x if x.dtype == np.uint8 else to_uint8(x))
@@ -185,7 +185,9 @@ def picture_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return (shape[1], shape[2], shape[0] * shape[3])
 
 
-def seen(front: LogMel, x: Float[Array, "n l 1"]) -> Float[Array, "n frames bands 1"]:
+def mel_pictures(
+    front: LogMel, x: Float[Array, "n l 1"]
+) -> Float[Array, "n frames bands 1"]:
     """Log-mel pictures in [-1, 1]; a last part of a hop is filled with silence."""
     x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % front.hop), (0, 0)))
     return jnp.asarray(front.apply({}, x))

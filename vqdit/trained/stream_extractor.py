@@ -18,7 +18,14 @@ from vqdit.nn.patching import patchify
 from vqdit.platform import in_32_bits
 from vqdit.shapes import Array, Float, Int, Key
 from vqdit.trained import conditions, inputs
-from vqdit.trained.extractor import Extractor, Hidden, captured, names, pooled, traced
+from vqdit.trained.extractor import (
+    Extractor,
+    Hidden,
+    captured,
+    layer_names,
+    pooled,
+    traced,
+)
 from vqdit.trained.streams import call_of
 
 
@@ -191,7 +198,7 @@ def stream_extractor(
         if name not in streams:
             raise ValueError(f"time of {name!r}: the streams are {', '.join(streams)}")
         _within(name, t, 0)
-    return StreamExtractor(model, names(layers), pool, of, time)
+    return StreamExtractor(model, layer_names(layers), pool, of, time)
 
 
 def unrolled(module: nn.Module, params: Any, depth: int) -> tuple[nn.Module, Any]:

@@ -18,7 +18,7 @@ from train.codec.coder import (
     Coder,
 )
 from train.codec.prior import TOTAL, Prior, count_codes, frequencies
-from train.decompress import codes_of
+from train.decompress import read_codes
 from train.errors import BadInput
 from vqdit.trained.contract import LatentContract
 
@@ -256,7 +256,7 @@ def test_a_prior_of_another_tokenizer_or_none_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no model of codes: is a device or a pipe"):
         priors.read_prior(tmp_path, contract())
     with pytest.raises(BadInput, match="prior.npz: is a device or a pipe"):
-        codes_of(None, tmp_path / "prior.npz")
+        read_codes(None, tmp_path / "prior.npz")
 
 
 @pytest.mark.parametrize("most, places", [(64, 4), (63, 1)])

@@ -346,14 +346,16 @@ def test_files_and_folders_of_frames_are_listed_in_order(tmp_path, capsys):
     (tmp_path / "other" / "note.txt").write_text("")
     of = lambda *words: [
         path.name
-        for path in files.listed([str(tmp_path / w) for w in words], (".gif",), True)
+        for path in files.named_files(
+            [str(tmp_path / w) for w in words], (".gif",), True
+        )
     ]
     assert of(".") == ["a2.gif", "a10.gif", "clip"]
     assert "left out" in (said := capsys.readouterr().err) and "1 folder" in said
     assert of("clip") == of("c*") == ["clip"]
     assert of("a*.gif") == ["a2.gif", "a10.gif"]
     assert of("a2.gif", "a*.gif") == ["a2.gif", "a10.gif"]  # each once
-    plain = files.listed([str(tmp_path)], (".gif",))
+    plain = files.named_files([str(tmp_path)], (".gif",))
     assert [path.name for path in plain] == ["a2.gif", "a10.gif"]
     capsys.readouterr()
     (tmp_path / "full").mkdir()

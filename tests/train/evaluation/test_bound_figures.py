@@ -9,7 +9,7 @@ from train.errors import BadInput
 from train.evaluation.crossings import bound_figures
 from train.evaluation.crossings.bound_figures import (
     figures_of,
-    keep,
+    keep_figures,
     kept,
     lines,
     rank_figures,
@@ -131,10 +131,10 @@ def test_bits_a_byte_stand_beside_what_learns_the_training_texts(monkeypatch):
 def test_the_file_keeps_other_questions_and_other_bundles(tmp_path):
     path = tmp_path / "scores.json"
     nan = {"ranks": {"x": {"mean": 1.0, "median": np.nan}}, "auc": np.float64(0.5)}
-    keep(path, "a", "first", {"nats": 1})
-    keep(path, "b", "first", nan)
-    keep(path, "a", "second", {"nats": 2})
-    keep(path, "a", "first", {"nats": 3})
+    keep_figures(path, "a", "first", {"nats": 1})
+    keep_figures(path, "b", "first", nan)
+    keep_figures(path, "a", "second", {"nats": 2})
+    keep_figures(path, "a", "first", {"nats": 3})
     assert kept(path) == {
         "a": {"first": {"nats": 3}, "second": {"nats": 2}},
         "b": {"first": {"ranks": {"x": {"mean": 1.0}}, "auc": 0.5}},

@@ -10,7 +10,7 @@ import pytest
 from train.evaluation.crossings import detectors as module
 from train.evaluation.crossings import rivals
 from train.evaluation.crossings.answers import Answer
-from train.evaluation.crossings.detectors import Detectors, cost, overlap
+from train.evaluation.crossings.detectors import Detectors, cost, generalized_overlap
 from train.evaluation.evaluator import evaluated
 from vqdit.tokenizer import Boxes
 
@@ -165,10 +165,10 @@ def test_a_box_that_has_no_area_has_a_gradient():
 
 def test_boxes_that_do_not_meet_are_the_worse_the_further_apart_they_are():
     box = jnp.array([0.0, 0, 0.5, 0.5])
-    assert overlap(box, box) == pytest.approx(1, abs=1e-5)
+    assert generalized_overlap(box, box) == pytest.approx(1, abs=1e-5)
     near, far = (box + jnp.array([x, 0, x, 0]) for x in (0.5, 1.5))
-    np.testing.assert_allclose(overlap(box, near), 0, atol=1e-5)
-    np.testing.assert_allclose(overlap(box, far), -0.5, rtol=1e-5)
+    np.testing.assert_allclose(generalized_overlap(box, near), 0, atol=1e-5)
+    np.testing.assert_allclose(generalized_overlap(box, far), -0.5, rtol=1e-5)
 
 
 def test_a_network_sees_frames_slices_and_codes_as_it_takes_them():

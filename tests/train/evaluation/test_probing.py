@@ -8,7 +8,7 @@ from train.errors import BadInput
 from train.evaluation import evaluator
 from train.evaluation import targets as module
 from train.evaluation.probing import components, probed, validation
-from train.evaluation.targets import Labelled, divided, targets
+from train.evaluation.targets import Labelled, labelled_parts, targets
 from train.modalities import Audio, Images
 
 DIGITS = Images(name="digits", size=8, channels=1, threads=0)
@@ -98,8 +98,8 @@ def test_names_say_who_speaks(clips):
     with pytest.raises(BadInput, match="one group"):
         targets(clips, True, np.arange(8), "name:_")
     with pytest.raises(BadInput, match="no held-out example is of a training class"):
-        divided(clips, "speaker")
-    train, held, said = divided(clips, "name:^([37])_")
+        labelled_parts(clips, "speaker")
+    train, held, said = labelled_parts(clips, "name:^([37])_")
     assert said["classes"] == ["3", "7"] and said["chance"] == 0.5
     assert (len(train.rows), len(held.rows)) == (8, 4)
 
@@ -111,18 +111,18 @@ def test_chance_is_of_who_knows_the_training_part_alone(tmp_path):
         image = np.zeros((len(label), 8, 8, 1), np.uint8)
         np.savez(tmp_path / f"{part}.npz", image=image, label=label)
     data = Images("npz", str(tmp_path), size=8, channels=1, threads=0)
-    assert divided(data)[2]["chance"] == 0.25
+    assert labelled_parts(data)[2]["chance"] == 0.25
 
 
 def test_what_is_not_to_be_told_is_said():
     with pytest.raises(BadInput, match="write speaker, name:REGEX or one of label"):
-        divided(DIGITS, "acton")
+        labelled_parts(DIGITS, "acton")
     with pytest.raises(BadInput, match="examples of digits have no names"):
-        divided(DIGITS, "speaker")
-    train, held, said = divided(DIGITS, train_most=50, held_most=20)
+        labelled_parts(DIGITS, "speaker")
+    train, held, said = labelled_parts(DIGITS, train_most=50, held_most=20)
     assert said["examples"] == [50, 20] and said["left_out"] == 0
     np.testing.assert_array_equal(
-        train.classes, divided(DIGITS, "label", 50)[0].classes
+        train.classes, labelled_parts(DIGITS, "label", 50)[0].classes
     )
 
 
@@ -153,7 +153,7 @@ def test_what_is_told_is_a_field_of_each_example(monkeypatch):
         assert str(refusal.value) == line
     monkeypatch.setattr(module, "targets", lambda *_: np.array(["a", None], object))
     with pytest.raises(BadInput) as refusal:
-        divided(DIGITS, "who", 2, 2)
+        labelled_parts(DIGITS, "who", 2, 2)
     assert str(refusal.value) == (
         "--target=who: the training examples have 1 classes; a probe tells two or "
         "more apart"

@@ -3,7 +3,7 @@
 import pytest
 
 from train.errors import BadInput
-from train.evaluation.targets import divided
+from train.evaluation.targets import labelled_parts
 from train.modalities import Volumes
 
 
@@ -12,5 +12,5 @@ def test_a_row_of_a_table_is_no_class():
     data = Volumes("patients", size=(4, 4, 4), examples=16, threads=0)
     for name in ("row", "nothing"):
         with pytest.raises(BadInput, match=f"--target={name}: write .* of label$"):
-            divided(data, name)
-    assert divided(data, "label")[2]["classes"] == ["0", "1", "2"]
+            labelled_parts(data, name)
+    assert labelled_parts(data, "label")[2]["classes"] == ["0", "1", "2"]

@@ -17,7 +17,7 @@ from train.errors import BadInput
 from train.modalities import Audio, Images, Ranges, Series
 from train.objectives import bundles
 from train.objectives.bundles import examples_for, open_judge, source
-from train.objectives.contract import told
+from train.objectives.contract import summary
 from train.pipeline import open_examples
 from vqdit.features.classifier import Classifier
 from vqdit.quantizers import LFQ
@@ -140,6 +140,6 @@ def test_a_run_says_that_its_entropy_is_by_groups_of_bits(quantizer, said):
     x = jax.ShapeDtypeStruct((1, *experiment.data.shape), "float32")
     stats = dict(jax.eval_shape(experiment.model.init, jax.random.key(0), x))
     state = types.SimpleNamespace(params=stats.pop("params"), stats=stats)
-    line = told(experiment, state)
+    line = summary(experiment, state)
     assert f"{quantizer.bits} an example, " in line
     assert ("whose entropy is that of groups of 9 bits" in line) == said

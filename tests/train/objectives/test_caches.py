@@ -16,7 +16,7 @@ from train.modalities import Audio, ImageAugment, Images, SeriesAugment
 from train.objectives import caches
 from train.objectives.caches import (
     augmenting,
-    beside,
+    caption_sums,
     drawing,
     open_caches,
     refuse_moving,
@@ -157,12 +157,12 @@ def test_what_is_born_discrete_is_as_the_cache_has_settled_it(monkeypatch):
 def test_captions_and_boxes_are_told_apart_on_sixteen_examples(monkeypatch):
     """To a thousandth of a picture's side."""
     data = replaced(DIGITS, {"words": tuple("abcdefghij")})
-    found = beside(data)
+    found = caption_sums(data)
     assert len(found) == 16
     taken = whole(data, True, 16)["label"]
     same = lambda x: np.asarray(x)[:, None] == np.asarray(x)[None]
     np.testing.assert_array_equal(same(found), same(taken))
-    assert beside(data) == found != beside(DIGITS)
+    assert caption_sums(data) == found != caption_sums(DIGITS)
     boxes = np.zeros((16, 1, 5))
     take = lambda rows: {"x": boxes, "boxes": boxes}
     examples = types.SimpleNamespace(spaced=lambda most: range(most), take=take)
@@ -170,7 +170,7 @@ def test_captions_and_boxes_are_told_apart_on_sixteen_examples(monkeypatch):
     told = []
     for shift in (0.0, 0.0004, 0.0006):
         boxes = boxes * 0 + shift
-        told.append(beside(data))
+        told.append(caption_sums(data))
     assert told[0] == told[1] != told[2]
 
 

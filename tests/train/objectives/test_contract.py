@@ -13,7 +13,7 @@ from tests.train.objectives.test_keys import Decoder, Encoder
 from train.config.override import replaced
 from train.modalities import Audio, Images, Ranges
 from train.objectives import contract as contracts
-from train.objectives.contract import averaged, finished, told, unfinished
+from train.objectives.contract import averaged, finished, summary, unfinished
 from train.pipeline import open_examples, whole
 from vqdit.quantizers import MultiScaleQuantizer, VectorQuantizer
 from vqdit.tokenizer import Tokenizer
@@ -113,4 +113,4 @@ def test_a_run_says_how_many_latents_and_bits_an_example_has():
         x = jnp.zeros((1, *DIGITS.shape))
         stats = dict(jax.eval_shape(model.init, jax.random.key(0), x))
         state = types.SimpleNamespace(params=stats.pop("params"), stats=stats)
-        assert told(experiment, state) == f"{said}; 1,437 examples"
+        assert summary(experiment, state) == f"{said}; 1,437 examples"

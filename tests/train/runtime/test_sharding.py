@@ -24,10 +24,10 @@ from train.runtime.sharding import (
     by_example,
     create_state,
     make_mesh,
+    mesh_in_words,
     replicated,
     shardings,
     specs,
-    spelled,
     spread,
     state_sharding,
 )
@@ -69,9 +69,9 @@ def test_mesh_that_is_not_the_devices_is_refused(mesh):
 
 def test_a_mesh_in_words_and_where_rows_go():
     mesh = make_mesh(Mesh(2, 2, 2))
-    assert spelled(mesh) == "8 cpu (data 2, fsdp 2, tensor 2)"
-    assert spelled(make_mesh(Mesh(1, 8))) == "8 cpu (fsdp 8)"
-    assert spelled(make_mesh(Mesh(), jax.devices()[:1])) == "1 cpu"
+    assert mesh_in_words(mesh) == "8 cpu (data 2, fsdp 2, tensor 2)"
+    assert mesh_in_words(make_mesh(Mesh(1, 8))) == "8 cpu (fsdp 8)"
+    assert mesh_in_words(make_mesh(Mesh(), jax.devices()[:1])) == "1 cpu"
     whole, one = jax.NamedSharding(mesh, P()), jax.sharding.SingleDeviceSharding
     place = jax.NamedSharding(mesh, P("tensor"))
     assert along_batch(place, 12) == batch_sharding(mesh)  # four parts

@@ -147,8 +147,9 @@ def test_no_source_is_left_out(tmp_path):
     members = {type(fresh_source(data, True)) for data in cases}
     bases = {"Source", "Folder", "Portion"}  # behind parts, and of any other
     assert missing(room, lambda kind: issubclass(kind, Source), members) == bases
-    asked = {names.SOURCES.get(data.name, names.open_prepared) for data in cases}
-    assert asked == {*names.SOURCES.values(), names.open_prepared}
+    asked = {names.opener(data) for data in cases}
+    assert names.open_prepared in asked
+    assert all(asked & {*kinds.values()} for kinds in names.SOURCES.values())
 
 
 def content(data, record) -> bytes:
@@ -252,4 +253,17 @@ def test_a_folder_that_would_not_be_read_is_refused(data):
 def test_every_name_that_a_kind_takes_is_of_a_source(kind):
     """Which any other would be looked for among prepared sets."""
     taken = get_args(fields_with_types(kind)["name"])
-    assert taken and {*taken} <= names.SOURCES.keys()
+    assert taken
+    assert all(issubclass(kind, tuple(names.SOURCES[name])) for name in taken)
+
+
+@pytest.mark.parametrize("data", [Images(), Audio()])
+def test_a_source_of_another_kind_is_refused(data):
+    """Sets of pictures and sounds may have any name: it was an AttributeError."""
+    others = {
+        name for name, of in names.SOURCES.items() if not isinstance(data, tuple(of))
+    }
+    assert {"scenes", "phantoms", "generated", "moving_digits", "table"} <= others
+    for name in others:
+        with pytest.raises(BadInput, match=f"data.name='{name}': is of .*write anothe"):
+            names.open_source(dataclasses.replace(data, name=name), True)

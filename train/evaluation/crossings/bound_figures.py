@@ -160,7 +160,7 @@ def _curve(what: str, found: Figures) -> Iterator[str]:
 
 def kept(path: Path) -> dict[str, dict[str, Figures]]:
     """A bundle's seal -> question -> figures; nothing where there is no file. Raises
-    BadInput for another file than `keep` writes."""
+    BadInput for another file than `keep_figures` writes."""
     try:
         scores = opened(read_json(path), needed=True)["scores"]
         # A file that is sealed anew may still hold anything.
@@ -176,7 +176,7 @@ def kept(path: Path) -> dict[str, dict[str, Figures]]:
         ) from error
 
 
-def keep(path: Path, seal: str | None, question: str, figures: Figures) -> None:
+def keep_figures(path: Path, seal: str | None, question: str, figures: Figures) -> None:
     """Puts figures beside those of other questions, and of other bundles. Of a bundle
     without a seal nothing is kept, since it may be any."""
     if seal is not None:

@@ -160,7 +160,9 @@ def crossings(
         if len(read) > 1 and names is True:
             # What is drawn together is guided by what is drawn before it alone.
             for scale in scales if sampler.get("before") else (None,):
-                draw = generator.sampler(guidance=scale, **unguided(sampler, scale))
+                draw = generator.sampler(
+                    guidance=scale, **without_interval(sampler, scale)
+                )
                 part = {_who(scale): Proportion("share", lambda batch: batch["same"])}
                 batches = _together(generator, draw, key, num, read)
                 agree = evaluated(Beside(part), batches)
@@ -204,7 +206,7 @@ def own(
     return {name: some(x) for name, x in sampler.items()} | {"before": before}
 
 
-def unguided(sampler: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
+def without_interval(sampler: Mapping[str, Any], scale: float | None) -> dict[str, Any]:
     """Its fields, without the interval of a scale that there is not."""
     return {n: x for n, x in sampler.items() if n != "interval" or scale is not None}
 

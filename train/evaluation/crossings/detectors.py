@@ -19,7 +19,7 @@ from train.evaluation.crossings.rivals import (
     principal,
     spent,
 )
-from train.evaluation.judge import BATCH, fitted, side_of, widths
+from train.evaluation.judge import BATCH, after_batches, side_of, widths
 from train.modalities import Batch
 from train.pipeline import JointExamples, endless
 from train.progress import progress, say
@@ -155,7 +155,7 @@ class Detectors:
         batches = itertools.islice(batches, steps)
         seen = lambda b: (self._signals(b["streams"]), b["boxes"], b["there"])
         doing = progress(batches, "training the detector", steps, "step")
-        params = fitted(params, tx, loss, map(seen, doing))
+        params = after_batches(params, tx, loss, map(seen, doing))
         run = jax.jit(lambda signals: network.apply({"params": params}, signals))
 
         def says(batch: Batch) -> Drawn:
@@ -210,7 +210,7 @@ def cost(
     wanted = jnp.where(present[..., None], true[..., :4], jnp.array([0.0, 0, 1, 1]))
     said, wanted = edges[..., :, None, :], wanted[..., None, :, :]
     apart = jnp.abs(said - wanted).sum(-1)
-    far = EDGES * apart + OVERLAP * (1 - overlap(said, wanted))
+    far = EDGES * apart + OVERLAP * (1 - generalized_overlap(said, wanted))
     each = named + jnp.where(present[..., None, :], far, 0)
     k = each.shape[-1]
     orders: Iterable[Iterable[int]] = [range(k)]
@@ -224,7 +224,9 @@ def cost(
     return (sums * best).sum(-1)
 
 
-def overlap(a: Float[Array, "*b 4"], b: Float[Array, "*b 4"]) -> Float[Array, "*b"]:
+def generalized_overlap(
+    a: Float[Array, "*b 4"], b: Float[Array, "*b 4"]
+) -> Float[Array, "*b"]:
     """Generalized intersection over union (arXiv:1902.09630) of x0, y0, x1, y1."""
     area = lambda low, high: jnp.maximum(high - low, 0).prod(-1)
     ends = lambda box: (box[..., :2], box[..., 2:])

@@ -69,13 +69,13 @@ def foreseen(
     """
     found = {}
     for name, count in shown.items():
-        frames = frames_of(generator, data, name, count)
+        frames = frame_count(generator, data, name, count)
         with blame():
             found[name] = frames, generator.sampler(want=name, **own(sampler, name))
     return found
 
 
-def frames_of(
+def frame_count(
     generator: Generator, data: Mapping[str, Modality], name: str, count: int
 ) -> int:
     """How many frames are given with so many latents of a stream; raises BadInput as

@@ -29,8 +29,8 @@ from train.modalities.files.pictures import (
 )
 from train.modalities.files.stored import (
     File,
+    for_libraries,
     natural,
-    opened,
     opened_file,
     size_of,
     stored,
@@ -203,7 +203,7 @@ def warn_once(line: str) -> None:
 
 
 def _open_gif(path: File) -> Any:
-    return open_picture(opened(path), formats=("GIF",))
+    return open_picture(for_libraries(path), formats=("GIF",))
 
 
 @contextlib.contextmanager
@@ -211,7 +211,7 @@ def open_video(path: File) -> Iterator[tuple[Any, Any]]:
     """(a container, its first stream of pictures); Unreadable says what is not so."""
     import av  # slow to import, and of use only here
 
-    with reading("not a whole video"), av.open(opened(path)) as file:
+    with reading("not a whole video"), av.open(for_libraries(path)) as file:
         if not file.streams.video:
             raise Unreadable("holds no video")
         check_film(path, file.format.name.split(",")[0])

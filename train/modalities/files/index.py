@@ -18,7 +18,7 @@ from train.modalities.files.clips import (
     upright,
     warn_once,
 )
-from train.modalities.files.stored import File, opened
+from train.modalities.files.stored import File, for_libraries
 from vqdit.shapes import Float, Int, UInt8
 
 # FFmpeg's containers in which a frame is found by its time: MP4, MOV, Matroska, WebM,
@@ -68,7 +68,7 @@ class Index:
 
         found: list[np.ndarray] = []
         origin = wanted[0]
-        with av.open(opened(self.path), "r") as file:
+        with av.open(for_libraries(self.path), "r") as file:
             stream = file.streams.video[0]
             while len(found) < len(wanted):
                 key = self._key(origin)

@@ -184,7 +184,7 @@ def _grey(
         grey = (part.astype(np.int64) * 255 + white // 2) // white
         return 255 - grey if inverse else grey
 
-    grey = by_rows(scaled, wide, 1)
+    grey = in_bands(scaled, wide, 1)
     if isinstance(clear, int):
         alpha = np.where(wide == clear, np.uint8(0), np.uint8(255))
         grey = np.concatenate([grey, alpha], -1)
@@ -225,10 +225,10 @@ def opaque(image: np.ndarray) -> np.ndarray:
         colour, alpha = np.split(part.astype(np.uint32), [-1], -1)
         return (colour * alpha + 255 * (255 - alpha) + 127) // 255
 
-    return by_rows(laid, image, image.shape[-1] - 1)
+    return in_bands(laid, image, image.shape[-1] - 1)
 
 
-def by_rows(
+def in_bands(
     change: Callable[[np.ndarray], np.ndarray], image: np.ndarray, channels: int
 ) -> UInt8[np.ndarray, "h w channels"]:
     """What becomes of a picture, in parts: its integers may be of four times as many

@@ -64,10 +64,10 @@ def read_recording(
     if times is not None:
         times, values = in_order(times, values, duplicates)
     start, rate = _clock(times)
-    return values, rate, told(None if times is None else start, names), others
+    return values, rate, time_and_names(None if times is None else start, names), others
 
 
-def told(start: float | None, names: Sequence[str]) -> bytes:
+def time_and_names(start: float | None, names: Sequence[str]) -> bytes:
     """What `write_recording` needs beside values and rate: the first time where rows
     have times, and the names of all columns where they have some."""
     extra = struct.pack("<B", (start is not None) + 6 * bool(names))

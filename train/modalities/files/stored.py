@@ -48,7 +48,7 @@ def stored(path: File) -> bytes:
         raise Unreadable(error.strerror or str(error) or "cannot be opened") from error
 
 
-def opened(path: File) -> str | io.BytesIO:
+def for_libraries(path: File) -> str | io.BytesIO:
     """What libraries open that read files themselves."""
     check_regular(path)
     return str(path) if isinstance(path, Path) else io.BytesIO(stored(path))

@@ -14,7 +14,7 @@ from jax.experimental import topologies
 from train.config import Experiment
 from train.errors import BadInput, briefly
 from train.objectives.costs.rehearsal import Rehearsal
-from train.runtime.sharding import spelled
+from train.runtime.sharding import mesh_in_words
 from train.runtime.timing import peak_bytes
 
 COLLECTIVES = (
@@ -89,7 +89,7 @@ def ahead(experiment: Experiment, topology: str) -> dict:
     return {
         "experiment": experiment.name,
         "topology": topology,
-        "devices": spelled(rehearsal.mesh),
+        "devices": mesh_in_words(rehearsal.mesh),
         "dtype": rehearsal.dtype,
         "batch": experiment.run.batch,
         "parameters": sum(x.size for x in jax.tree.leaves(state.params)),

@@ -10,12 +10,14 @@ far the vehicle ahead is, since it keeps its distance.
 
 import dataclasses
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from train.modalities.draws import Word
 from train.modalities.image import Images
+from train.modalities.modality import Modality
 from train.modalities.range import Ranges
 from train.modalities.record import Record
 from train.modalities.series import Series
@@ -86,16 +88,20 @@ class Street:
         return np.minimum(near, ground), which, each
 
 
-Sensed = Images | Ranges | Series  # by whose kind it is the camera, or another
+class Sensor(NamedTuple):
+    """name: among FAULTS. record: of (data, scene, draw, whether the sensor is out)."""
+
+    name: str
+    record: Callable[[Any, Street, np.random.Generator, bool], Record]
 
 
-def driving(data: Sensed, train: bool) -> Generated:
-    """data.examples scenes to train on, an eighth as many held out; which sensor of
-    them is made, the modality says. The same row of each is the same scene."""
-    return Generated(data, train, _sensed)
+def driving(sensor: Sensor, data: Modality, train: bool) -> Generated:
+    """data.examples scenes to train on, an eighth as many held out, as one sensor has
+    them. The same row of each is the same scene."""
+    return Generated(data, train, functools.partial(_sensed, sensor))
 
 
-def faults(data: Sensed, train: bool) -> Generated:
+def faults(sensor: Sensor, data: Modality, train: bool) -> Generated:
     """The same to train on; in every other held-out scene one sensor lies, and has what
     another scene would give, or is out: a black picture, the nearest beam alone, a way
     that stands still. The label says which."""
@@ -103,36 +109,52 @@ def faults(data: Sensed, train: bool) -> Generated:
     def make(data, part, row):
         fault = row % 2 * (1 + row // 2 % (len(FAULTS) - 1))
         fault = 0 if part == TRAIN else fault
-        return dataclasses.replace(_sensed(data, part, row, fault), label=fault)
+        record = _sensed(sensor, data, part, row, fault)
+        return dataclasses.replace(record, label=fault)
 
     return Generated(data, train, make, None, FAULTS)
 
 
-def _sensed(data: Any, part: int, row: int, fault: int = 0) -> Record:
-    sensor = {"image": "camera", "range": "range", "series": "position"}[data.kind]
-    at_fault = FAULTS[fault].removeprefix("no ") == sensor
-    lies = at_fault and FAULTS[fault] == sensor
+def _sensed(sensor: Sensor, data: Any, part: int, row: int, fault: int = 0) -> Record:
+    at_fault = FAULTS[fault].removeprefix("no ") == sensor.name
+    lies = at_fault and FAULTS[fault] == sensor.name
     # A scene that is nobody's: beyond those that have numbers.
     words = (Word.DRIVING, data.seed, part, row + lies * 2**40)
     scene = street(rng(*words, 0))
-    draw, out = rng(*words, 1, sum(map(ord, sensor))), at_fault and not lies
-    if sensor == "camera":
-        values, boxes = picture(scene, data.size, draw)
-        values = values * (not out)
-        if data.channels == 1:
-            values = values.mean(-1, keepdims=True)
-        return Record(values.astype(np.uint8), more={"boxes": boxes})
-    if sensor == "range":
-        size = (data.rows, data.azimuth)
-        values = sweep(scene, size, data.elevation, data.noise, draw)
-        if out:  # the nearest beam alone returns, for a sweep is never empty
-            values = np.where(values == np.nanmin(values), values, np.nan)
-        return Record(values.astype(np.float32)[..., None])
+    draw = rng(*words, 1, sum(map(ord, sensor.name)))
+    return sensor.record(data, scene, draw, at_fault and not lies)
+
+
+def _camera(data: Images, scene: Street, draw, out: bool) -> Record:
+    values, boxes = picture(scene, data.size, draw)
+    values = values * (not out)
+    if data.channels == 1:
+        values = values.mean(-1, keepdims=True)
+    return Record(values.astype(np.uint8), more={"boxes": boxes})
+
+
+def _lidar(data: Ranges, scene: Street, draw, out: bool) -> Record:
+    sides, (low, high) = (data.rows, data.azimuth), data.elevation
+    values = sweep(scene, sides, (low, high), data.noise, draw)
+    if out:  # the nearest beam alone returns, for a sweep is never empty
+        values = np.where(values == np.nanmin(values), values, np.nan)
+    return Record(values.astype(np.float32)[..., None])
+
+
+def _receiver(data: Series, scene: Street, draw, out: bool) -> Record:
     truth, unit = way(scene, data.length), np.array([1.0, 1.0, 0.1, 0.1])
     measured = poorly(truth / unit, draw, data.missing, data.spikes, data.noise)
     values = unit * measured
     values = np.tile(values[:1], (len(values), 1)) if out else values
     return Record(values, more={"truth": truth.astype(np.float32)})
+
+
+# Which of them a kind of signal is.
+SENSORS: dict[type[Modality], Sensor] = {
+    Images: Sensor("camera", _camera),
+    Ranges: Sensor("range", _lidar),
+    Series: Sensor("position", _receiver),
+}
 
 
 def street(draw: np.random.Generator) -> Street:

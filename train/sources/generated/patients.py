@@ -17,8 +17,8 @@ from train.sources.generated.signals import (
     Generated,
     anatomy,
     inside,
+    random_rotation,
     rng,
-    rotation,
 )
 from vqdit.shapes import Bool
 
@@ -76,7 +76,7 @@ def _lesion(
     for _ in range(lobes):
         center = middle + (lobes > 1) * draw.uniform(-0.22, 0.22, 3)
         radii = draw.uniform(low, high) * draw.uniform(0.8, 1.2, 3)
-        found |= inside(body.place, center, radii, rotation(draw))
+        found |= inside(body.place, center, radii, random_rotation(draw))
     return found & body.mask
 
 

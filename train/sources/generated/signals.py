@@ -215,7 +215,7 @@ def anatomy(
     axes = [(np.arange(n) - (n - 1) / 2) * 2 / n for n in shape]
     place = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
     truth = np.zeros(shape)
-    turn = rotation(draw)
+    turn = random_rotation(draw)
     center, radii = draw.uniform(-0.1, 0.1, 3), draw.uniform(0.65, 0.85, 3)
     truth[inside(place, center, radii, turn)] = draw.uniform(0.8, 1.0)
     inner = radii - draw.uniform(0.08, 0.15)
@@ -224,7 +224,7 @@ def anatomy(
     for _ in range(draw.integers(2, 5)):
         middle = body.within(draw)
         size = inner.min() * draw.uniform(0.15, 0.45, 3)
-        within = inside(place, middle, size, rotation(draw)) & body.mask
+        within = inside(place, middle, size, random_rotation(draw)) & body.mask
         truth[within] = draw.uniform(0.05, 0.9)
     return truth, body
 
@@ -234,7 +234,7 @@ def inside(place, center, radii, turn) -> Bool[np.ndarray, "d h w"]:
     return np.square(((place - center) @ turn) / radii).sum(-1) <= 1
 
 
-def rotation(draw: np.random.Generator) -> Float[np.ndarray, "3 3"]:
+def random_rotation(draw: np.random.Generator) -> Float[np.ndarray, "3 3"]:
     """A turn in space, evenly distributed: a QR of normal numbers, its signs fixed."""
     q, r = np.linalg.qr(draw.standard_normal((3, 3)))
     return q * np.sign(np.diag(r))

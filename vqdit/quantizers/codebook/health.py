@@ -149,7 +149,9 @@ def replacements(
     if codes <= count:  # each code has one of its own
         return z[order[:codes]]
     rank = jnp.cumsum(dead) - 1
-    noise_key = jax.random.fold_in(key, 1)  # the order took the key itself
+    # The order, too, draws from this key: its first `count` numbers. Those of the noise
+    # that are used are of codes behind as many.
+    noise_key = jax.random.fold_in(key, 1)
     noise = apart * jax.random.normal(noise_key, (codes, z.shape[1]))
     again = (rank >= count)[:, None]
     return z[order[rank % count]] + jnp.where(again, noise, 0.0)

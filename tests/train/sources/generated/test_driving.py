@@ -224,6 +224,6 @@ def test_each_sensor_has_noise_of_its_own(monkeypatch):
     asked = []
     monkeypatch.setattr(driving, "rng", lambda *of: asked.append(of) or rng(*of))
     for data in of().values():
-        driving._sensed(data, TRAIN, 3)
+        driving._sensed(driving.SENSORS[type(data)], data, TRAIN, 3)
     scene, noise = asked[::2], asked[1::2]
     assert len({*scene}) == 1 and len({*noise}) == 3

@@ -21,8 +21,8 @@ from train.sources.generated.signals import (
     bursts,
     hit,
     phantom,
+    random_rotation,
     rng,
-    rotation,
     scene,
     sensor_series,
     tone,
@@ -220,7 +220,7 @@ def test_a_drift_spreads_as_much_at_its_end_as_at_its_start():
 
 
 def test_turns_in_space_favour_no_direction():
-    turns = np.stack([rotation(rng(5, i)) for i in range(600)])
+    turns = np.stack([random_rotation(rng(5, i)) for i in range(600)])
     np.testing.assert_allclose(
         turns @ turns.swapaxes(1, 2), [np.eye(3)] * 600, atol=1e-9
     )
