@@ -10,7 +10,13 @@ import numpy as np
 
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.files.arrays import load_arrays
-from train.modalities.files.clocks import in_order, one_clock
+from train.modalities.files.clocks import (
+    TICKS,
+    epoch_of,
+    in_order,
+    in_seconds,
+    one_clock,
+)
 from train.modalities.files.limits import check_decoded
 from train.modalities.files.parquet import check_table, read_parquet
 from train.modalities.files.stored import File, opened_file, printable, size_of, stored
@@ -19,8 +25,6 @@ from vqdit.shapes import Float
 # How a missing value is written in a CSV.
 MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "?"]
 
-# Ticks a second of a table's times, by their unit.
-TICKS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 HALF_A_DAY = 43_200  # seconds
 
 COLUMN = 10_000  # bytes that pyarrow needs for a column of a CSV, about
@@ -31,8 +35,9 @@ def read_columns(
     path: File, series: Any, share: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[Float[np.ndarray, "t c"], dict[str, Any]]:
     """(the part of a recording between two shares of its length, on one clock, NaN
-    where a value is missing; "names" of the channels, and how many times were
-    "repeated"). Raises Unreadable, naming what a Series asks for and it lacks.
+    where a value is missing; "names" of the channels, how many times were "repeated",
+    and "apart", the steps of the clock from one sample to the next, of the fastest).
+    Raises Unreadable, naming what a Series asks for and it lacks.
     """
     if path.suffix.lower() == ".npz":
         streams = arrays_of(load_arrays(path, 8), series.columns)
@@ -41,7 +46,7 @@ def read_columns(
         only = (*filter(None, [series.time]), *series.columns) if series.columns else ()
         table, _ = open_table(path, only=only)
         streams = columns_of(table, series.time, series.columns, advice)
-    repeated, counted = 0, None
+    repeated, counted, apart = 0, None, 1.0
     clocked = []  # of those that have times
     for name, (times, values) in streams.items():
         if times is not None:
@@ -58,6 +63,7 @@ def read_columns(
     if not bare:
         names, gap = tuple(streams), series.longest_gap or None
         values = one_clock(clocked, series.rate, gap, names)[0]
+        apart = series.rate * min(float(np.median(np.diff(t))) for t, _ in clocked)
     elif len(bare) < len(parts):
         raise Unreadable(f"{bare[0]} has no times, unlike the others")
     else:
@@ -80,7 +86,8 @@ def read_columns(
         raise Unreadable(
             f"{len(values)} samples{part}, fewer than data.length={series.length}"
         )
-    return values, {"names": names_of(streams), "repeated": repeated}
+    more = {"names": names_of(streams), "repeated": repeated, "apart": apart}
+    return values, more
 
 
 def names_of(streams: Mapping[str, Columns]) -> tuple[str, ...]:
@@ -124,7 +131,7 @@ def arrays_of(
                     f"{name}_time is {list(times.shape)}, not [{len(values)}] as its "
                     f"array"
                 )
-            times = np.asarray(times, np.float64)
+            times = in_seconds(times)
         elif own is not None:
             if own.size != 1 or not own.item() > 0:
                 raise Unreadable(f"{name}_rate is not one number above 0")
@@ -274,8 +281,8 @@ def _odd_cell(column) -> str:
 
 
 def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
-    """Times as seconds: numbers as they are, dates and times of day since the first,
-    and so integers of more digits than a float has.
+    """Times as seconds: numbers by `in_seconds`, dates and times of day since the first
+    of them.
     """
     import pyarrow
     import pyarrow.compute
@@ -284,10 +291,8 @@ def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
     if is_.is_date(kind):
         column = column.cast(pyarrow.timestamp("ms"))
     ticks = TICKS.get(getattr(column.type, "unit", ""))
-    if is_.is_integer(kind) and abs(_first_known(column).as_py() or 0) > 2**53:
-        ticks = 1
     if ticks is None:
-        return _numbers(column, name)
+        return in_seconds(_counted(column, name))
     if is_.is_time32(kind):
         column = column.cast(pyarrow.int32())
     column = column.cast(pyarrow.int64())
@@ -302,6 +307,23 @@ def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
             "would put what follows first; write dates"
         )
     return seconds
+
+
+def _counted(column, name: str) -> np.ndarray:
+    """As `_numbers`, of integers all their digits."""
+    import pyarrow
+
+    if not pyarrow.types.is_integer(column.type) or column.null_count:
+        return _numbers(column, name)
+    return column.cast(pyarrow.int64()).to_numpy()
+
+
+def unit_of(column, name: str) -> tuple[float, Any]:
+    """`epoch_of` a column of times that are numbers; (1, 0) of dates."""
+    import pyarrow
+
+    dates = pyarrow.types.is_temporal(column.type)
+    return (1, 0) if dates else epoch_of(_counted(column, name))
 
 
 def _first_known(column) -> Any:
