@@ -97,6 +97,25 @@ def test_what_divides_columns_is_told_from_names_that_hold_it(tmp_path):
     assert open_table(path)[0].column_names == ["a, b, c", "d\n(m)"]
 
 
+@pytest.mark.parametrize(
+    "head, names",
+    [
+        ("# logger 4, site 2\n#\n\na;b\n", ["a", "b"]),
+        ("\ufeff# logger 4\na\tb\n", ["a", "b"]),
+        ("# logger 4\n#a,b\n", ["#a", "b"]),
+        ("# logger 4\n", ["f0", "f1"]),
+    ],
+)
+def test_lines_in_front_that_begin_with_a_hash_are_no_rows(tmp_path, head, names):
+    """But for the last, where it has a name for each column."""
+    path = tmp_path / "a.csv"
+    mark = next(mark for mark in ";\t," if mark in head.split("\n")[-2] or mark == ",")
+    path.write_text(f"{head}1{mark}2\n#3{mark}4\n")
+    table = open_table(path)[0]
+    assert table.column_names == names
+    assert [column.to_pylist() for column in table] == [["1", "#3"], [2, 4]]
+
+
 def test_line_ends_inside_of_quotes_are_text_wherever_they_stand(tmp_path):
     """pyarrow reads a megabyte at a time."""
     path = tmp_path / "a.csv"

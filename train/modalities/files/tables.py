@@ -1,7 +1,5 @@
 """Recordings from files: columns of CSV and Parquet tables, arrays of .npz."""
 
-import csv
-import io
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -19,15 +17,11 @@ from train.modalities.files.clocks import (
 )
 from train.modalities.files.limits import check_decoded
 from train.modalities.files.parquet import check_table, read_parquet
+from train.modalities.files.separated import is_number, read_csv
 from train.modalities.files.stored import File, opened_file, printable, size_of, stored
 from vqdit.shapes import Float
 
-# How a missing value is written in a CSV.
-MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "?"]
-
 HALF_A_DAY = 43_200  # seconds
-
-COLUMN = 10_000  # bytes that pyarrow needs for a column of a CSV, about
 Columns = tuple[np.ndarray | None, np.ndarray]  # times in seconds or None, (t, c)
 
 
@@ -172,7 +166,7 @@ def open_table(
                 table, named = read_parquet(file, size_of(path), only, entry), True
         else:
             as_text = {name: pyarrow.string() for name in words}
-            table, named = _csv(stored(path), pyarrow.csv, as_text)
+            table, named = read_csv(stored(path), as_text)
             cells = entry * table.num_rows * table.num_columns
             check_decoded(cells, size_of(path), False, "split it into parts")
             check_table(table.num_rows, table.column_names)
@@ -214,47 +208,6 @@ def columns_of(
     return streams
 
 
-def _csv(content: bytes, arrow, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
-    head = content[:65536].decode("utf-8-sig", "replace")
-    # Names may hold any of these, and line ends, in quotes.
-    rows = {
-        mark: next(csv.reader(io.StringIO(head, newline=""), delimiter=mark), [])
-        for mark in ",;\t"
-    }
-    mark = max(rows, key=lambda mark: len(rows[mark]))
-    first = rows[mark]
-    # A line of commas alone would make columns of nothing.
-    end = content.find(b"\n") + 1 or len(content)
-    with reading("its first line is no UTF-8 text; save it as UTF-8"):
-        content[:end].decode()
-    wide = content.count(mark.encode(), 0, end)
-    check_decoded(COLUMN * wide, len(content), False, "write fewer columns")
-    # A first row of numbers is data: such a file has no names.
-    bare = bool(first) and all(map(_is_number, first))
-    table = arrow.read_csv(
-        io.BytesIO(content),
-        read_options=arrow.ReadOptions(autogenerate_column_names=bare),
-        # Else it cuts a large file at line ends, those inside of quotes as well.
-        parse_options=arrow.ParseOptions(delimiter=mark, newlines_in_values=True),
-        convert_options=arrow.ConvertOptions(
-            # Numbers may stand behind a space, and so may what is none.
-            null_values=[f"{space}{word}" for space in ("", " ") for word in MISSING],
-            strings_can_be_null=not as_text,
-            column_types=as_text,
-            include_columns=list(as_text),
-        ),
-    )
-    return table, not bare
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return text.strip() in MISSING
-    return True
-
-
 def _numbers(column, name: str, advice: str = "") -> Float[np.ndarray, "t"]:
     import pyarrow
 
@@ -273,7 +226,7 @@ def _odd_cell(column) -> str:
     """The first word that is no number; where its point is a comma, what to write."""
     for row, cell in enumerate(column, 1):
         word = cell.as_py() or ""
-        if not _is_number(word):
+        if not is_number(word):
             comma = re.fullmatch(r"[+-]?\d+,(?!\d{3}$)\d+", word.strip())
             point = f", write {word.strip().replace(',', '.')}" if comma else ""
             return f" (row {row}: {printable(word[:40])!r}{point})"
