@@ -145,7 +145,7 @@ def probe(
     Width 96, depth 4, batch 64, rectified flow: about 0.7M parameters whatever the
     tokenizer, so a difference between rows is one of latents.
     """
-    classes = open_examples(data, train=True).classes
+    classes = open_examples(data, True).classes
     name = data.kind
     # A tokenizer that was trained anew has a probe of its own.
     place = workdir / f"probe_{codec.contract.fingerprint[:8]}"
@@ -198,7 +198,7 @@ def row(
     codec = stage_one.train(experiment, workdir, force)
     data, judge = experiment.data, None
     if data.front is not None:
-        judge = judge_of(data, open_examples(data, train=True).classes)
+        judge = judge_of(data, open_examples(data, True).classes)
     figures = evaluate_tokenizer(codec, data, flags.get("most"), False, judge)
     log = read_metrics(workdir)
     seconds = [line["step_seconds"] for line in log if "step_seconds" in line]
@@ -293,7 +293,7 @@ def main(argv=None):
         raise BadInput(f"--{name.replace('_', '-')} is of --probe; write it, too")
     if "probe" in flags:
         of_images = base.data.judged and base.data.front is None
-        if not of_images or not open_examples(base.data, train=True).classes:
+        if not of_images or not open_examples(base.data, True).classes:
             raise BadInput("--probe scores samples of labelled images; leave it out")
         reference = Reference(train_judge(base.data), base.data)
     before = earlier(command, rows)

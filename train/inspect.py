@@ -44,6 +44,7 @@ LOOKED = 2**28
 CHUNK = 256
 PLOTS = ("examples", "augmented", "values", "classes")  # where there are such
 LIMIT = 6.0  # robust z-score beyond which a value counts as an outlier
+CHANGES = logging.getLogger("train.pipeline.examples")
 READERS = ("train.sources", "train.modalities")  # who logs what it cannot read
 UNEVEN = 10  # times rarer than the commonest before a class is worth a word
 
@@ -162,8 +163,10 @@ def inspect(data: Modality, most: int | None = None) -> tuple[dict, dict[str, by
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """What readers of data log while they skip what cannot be read."""
+    """What readers of data log while they skip what cannot be read; what is done to
+    values is not logged, since the report has it of each part."""
     said: list[str] = []
+    silent = lambda record: False
 
     class Keep(logging.Handler):
         def emit(self, record):
@@ -174,9 +177,11 @@ def _warnings() -> Iterator[list[str]]:
     loggers = [logging.getLogger(name) for name in READERS]
     for logger in loggers:
         logger.addHandler(keep)
+    CHANGES.addFilter(silent)
     try:
         yield said
     finally:
+        CHANGES.removeFilter(silent)
         for logger in loggers:
             logger.removeHandler(keep)
 

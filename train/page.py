@@ -219,9 +219,10 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
             held = generator.tokenizers  # of which anything can be told
             wanted = [c for c in wanted if {*c.given, c.want} <= held.keys()]
             for crossing in wanted:  # before anything is opened
-                scale, drawn = _scale(measured.get(crossing.name, {})), sampler
+                scale, asked_so = _scale(measured.get(crossing.name, {})), evaluation
                 if crossing.name in told:  # it may be asked otherwise than others
-                    drawn = _sampler({"protocol": told[crossing.name]}) | written
+                    asked_so = {"protocol": told[crossing.name]}
+                drawn = unguided(_sampler(asked_so), scale) | written
                 draw = generator.sampler(
                     want=crossing.want,
                     guidance=scale,

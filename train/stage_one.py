@@ -96,7 +96,7 @@ def train(
             figures=reconstruction_figures(experiment, jax.eval_shape(init)),
         )
         fits(experiment, init, TOKENIZER_RULES, heldout)
-    latents = len(open_examples(data, train=True)) * grid_size(experiment)
+    latents = len(open_examples(data, True)) * grid_size(experiment)
     quantizer: Any = model.quantizer  # there is one that waits
     most = max(quantizer.code_counts) if start.waits else 0
     if latents < most:
@@ -120,7 +120,7 @@ def train(
             if not hosts.first():
                 return
             pair = np.concatenate(_reconstruct(model, variables, shown))
-            count, units = len(shown), units_of(data, open_examples(data, train=False))
+            count, units = len(shown), units_of(data, open_examples(data, False))
             names = ["original"] * count + ["reconstruction"] * count
             picture = sheet(data.kind, pair, units, count, names)
             logger.image(step, "reconstruction", picture)

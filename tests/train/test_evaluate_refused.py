@@ -1,5 +1,7 @@
 """train.evaluate as a program: what is refused, and in which words."""
 
+import re
+
 import pytest
 
 import vqdit
@@ -91,14 +93,22 @@ def called(monkeypatch):
             "--judge-steps is of signals, and none is drawn; drop it",
         ),
         ("labelled", "--want=code", "--want=code: samples are scored of image, photo,"),
-        ("labelled", "--want=sound", "want=('sound',): the streams are"),
+        (
+            "labelled",
+            "--want=sound",
+            "want=sound: the streams are image, photo, word, code; write",
+        ),
         (
             "labelled",
             "--crossings=image_to_words",
             "--crossings=image_to_words: write such as",
         ),
         ("labelled", "--crossings=image_to_image", "--crossings=image_to_image: wri"),
-        ("labelled", "--want=image --before=sound", "before=('sound',): write some"),
+        (
+            "labelled",
+            "--want=image --before=sound",
+            "before=sound: write some of image, photo, word, code, ",
+        ),
         ("labelled", "--want=image --judge=x", "--judge: x: no bundle here; write a"),
         ("labelled", "--crossings --interval=(0.2,0.8)", "interval=(0.2, 0.8) is gui"),
         ("labelled", "--crossings --among=(", "--among=(: missing ), unterminated sub"),
@@ -113,6 +123,7 @@ def test_what_is_refused_is_said_before_all_that_is_long(
     with pytest.raises(BadInput) as seen:
         evaluate.main([f"--workdir={folder}", *words.split()])
     assert str(seen.value).startswith(said) and "\n" not in str(seen.value)
+    assert not re.search(r"[(\[]'|None|\w=(,| |$)", str(seen.value))  # but in Python
     assert not called
 
 

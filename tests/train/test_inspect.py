@@ -210,13 +210,19 @@ def test_files_of_other_kinds_are_counted(tmp_path):
     assert "  left out    20 .heic" in list(lines(report))
 
 
-def test_gaps_are_a_share_of_their_own_channel(tmp_path):
+def test_gaps_are_a_share_of_their_own_channel(tmp_path, caplog):
     x = np.random.default_rng(0).uniform(-2, 5, (1000, 2)) * [1, 20]
     x[::4, 1] = np.nan
     np.savez(tmp_path / "x.npz", values=x)
     where = {"name": "folder", "data_dir": str(tmp_path / "x.npz"), "holdout": 0.5}
     report, _ = inspect(Series(**where, length=100, channels=2, threads=0))
     assert report["train"]["missing_share"] == [0.0, 0.25]
+    # Of each part once, and not logged beside.
+    told = [line for line in [*lines(report), caplog.text] if "is missing" in line]
+    assert [line.partition(" values")[0] for line in told] == [
+        "look: train:",
+        "look: test:",
+    ]
     some, _ = inspect(Series(**where, length=100, channels=2, threads=0), most=2)
     assert some["train"]["missing_share"] == [0.0, 0.25]  # of what was looked at
     for name, of in (("raw_min", np.nanmin), ("raw_max", np.nanmax)):

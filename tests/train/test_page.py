@@ -325,12 +325,20 @@ def test_a_page_draws_as_its_options_say(crossed):
 
 
 def test_an_interval_that_was_evaluated_is_of_scales_and_of_no_sample(crossed):
-    """Also of a generator with classes, whose samples no scale guides."""
+    """Nor of a crossing without one; also of a generator with classes, whose samples no
+    scale guides."""
     model, experiment, evaluation, calls = crossed
+    said = {"protocol": {"sampler": {"steps": "7", "interval": "(0.2, 0.8)"}}}
+    page._drawn(model, experiment, evaluation | said, {})
+    how = {
+        (n, how["guidance"]): how.get("interval")
+        for (how,) in calls["sampler"]
+        for n in how["want"]
+    }
+    assert how == {("a", None): None, ("b", 2.0): (0.2, 0.8)}
     model.module.classes, model.streams = 3, {"a": None}
-    said = {"steps": "7", "interval": "(0.2, 0.8)"}
-    page._drawn(model, experiment, {"protocol": {"sampler": said}}, {})
-    assert calls["_samples"][0][3] == {"steps": 7, "guidance": None}
+    page._drawn(model, experiment, said, {})
+    assert calls["_samples"][1][3] == {"steps": 7, "guidance": None}
 
 
 @pytest.mark.parametrize("first", [(), ("name", "image")])

@@ -197,8 +197,11 @@ def test_what_no_sampler_draws_is_one_line(bundle):
     words = ["--want=image", "--guidance=2", "--interval=(0.8, 0.2)"]
     with pytest.raises(BadInput, match="interval=.*0.8"):
         run(bundle, *words)
-    with pytest.raises(BadInput, match="before=.*image.*is wanted"):
+    with pytest.raises(BadInput, match="before=image: .*; wanted is image$"):
         run(bundle, "--want=image", "--before=image")
+    line = "^guidance of wrod: write a scale for each of label, row, text, word that"
+    with pytest.raises(BadInput, match=line):
+        run(bundle, "--want=image", "--guidance.wrod=2")
 
 
 def test_seeds_of_more_than_32_bits_are_no_others(bundle, told):

@@ -200,7 +200,7 @@ def test_stage_one_hands_on_what_it_opens(monkeypatch, tmp_path):
     held = whole(DIGITS, train=False)["x"]
     at = (np.arange(16)[:, None] * 8 + rows) * len(held) // (16 * 8)
     np.testing.assert_array_equal(found, held[at])
-    examples = open_examples(DIGITS, train=True)
+    examples = open_examples(DIGITS, True)
     third = permutation(len(examples), 5, 0)[2 * 8 + rows]
     found = next(told[5](2, rows))["streams"]["x"]
     drawn = examples.augmented(third, np.zeros(2, int), 5)["x"]

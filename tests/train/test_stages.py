@@ -297,7 +297,7 @@ def test_a_picture_and_what_it_shows_are_two_streams(
     with pytest.raises(BadInput, match="--interval is that of a scale"):
         evaluate.main([f"--workdir={tmp_path / 'run'}", "--interval=(0.2, 0.8)"])
     monkeypatch.setattr(evaluate, "references_of", None)  # refused before all that
-    with pytest.raises(BadInput, match="solvers for .*'wrod'.*streams drawn are"):
+    with pytest.raises(BadInput, match="solvers for .*wrod.*streams drawn are"):
         evaluate.main(
             [f"--workdir={tmp_path / 'run'}", "--solver={'wrod': Confidence()}"]
         )

@@ -162,7 +162,7 @@ def test_a_stream_is_drawn_by_its_own_solver_unless_told(joint, tmp_path):
     assert joint.solvers == {} and joint.sampler().solvers["word"] == Plain()
     with pytest.raises(ValueError, match="'word': Heun is a solver for Gaussian"):
         Generator(*parts, solvers={"word": Heun()})
-    with pytest.raises(ValueError, match="solvers for .'wrod'.: the streams"):
+    with pytest.raises(ValueError, match="^solvers for wrod: the streams"):
         Generator(*parts, solvers={"wrod": Heun()})
 
 
@@ -233,7 +233,7 @@ def test_signals_become_what_the_stream_models(joint):
         ({"guidance": 2.0}, "guidance needs a condition"),
         ({"steps": 0}, "at least 1"),
         ({"shift": 0.0}, "shift=0.0: write above 0"),
-        ({"want": ("image",), "guidance": {}}, r"guidance of \[\]: write a scale for"),
+        ({"want": ("image",), "guidance": {}}, "guidance of none: write a scale for"),
         ({"guidance": {"word": 2.0}, "want": "word"}, r"of \['word'\]: write a scale"),
         ({"grid": (1.0, 0.2, 0.5)}, "falling from at most 1 to 0"),
     ],
@@ -416,7 +416,7 @@ def test_what_jax_makes_of_a_generator_is_all_of_it(joint):
 
 
 def test_an_interval_without_guidance_is_refused(model):
-    with pytest.raises(ValueError, match=r"interval=.0.2, 0.8. is guidance's: write"):
+    with pytest.raises(ValueError, match=r"interval=.0.2, 0.8. is guidance's: write a"):
         model.sampler(interval=(0.2, 0.8))
     assert model.sampler(interval=(0.0, 1.0)).guidance is None
 
@@ -520,7 +520,7 @@ def test_what_was_never_trained_is_refused(model, tmp_path):
     assert partly.trained_labels.tolist() == [1, 2]
     with pytest.raises(ValueError, match="label 0 had no example in training"):
         partly.check_label(LABEL * 0, IDS)
-    with pytest.raises(ValueError, match="always told a class: pass label="):
+    with pytest.raises(ValueError, match="always told a class: give a label"):
         partly.check_label(None, IDS)
     for scale in (2.0, {"label": 3.0}, np.array([1.0, 1.5])):
         with pytest.raises(ValueError, match="label_dropout=0 never trained"):

@@ -61,7 +61,7 @@ def test_classes_have_names(guided, drawn):
 
 def test_guidance_of_nothing_is_refused(guided):
     """Neither a label nor a stream is given."""
-    with pytest.raises(ValueError, match="guidance needs a condition: pass label= or"):
+    with pytest.raises(ValueError, match="guidance needs a condition: give a label or"):
         guided(KEY, IDS)
 
 
@@ -372,7 +372,9 @@ def test_what_is_drawn_before_keeps_what_is_known_of_it():
     ("before", "want"), [("wrod", None), (("word", "image"), None), ("word", "word")]
 )
 def test_a_stream_that_goes_before_none_is_refused(before, want):
-    with pytest.raises(ValueError, match=r"before=.*: write some of"):
+    with pytest.raises(
+        ValueError, match=r"before=.*: write some of .*, and want .*; wanted is "
+    ):
         toys.any_to_any().sampler(before=before, want=want)
 
 

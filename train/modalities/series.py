@@ -29,6 +29,7 @@ SeriesName = Literal["generated", StrokesName, DrivingName, "folder", "webdatase
 STROKES, DRIVING = get_args(StrokesName), get_args(DrivingName)
 GENERATED = ("generated", *STROKES, *DRIVING)
 TOLD = 0.01  # of a channel that cleaning may change without a word
+STRETCHED = 10  # steps between samples that nobody means to fill
 OTHERS = 3  # orders of columns, at most, that are told
 
 
@@ -47,8 +48,9 @@ class Series(Modality):
     length:    samples of a window, which an example is.
     channels:  values of a sample.
     columns:   of the files, in this order; (): all of them, but for `time`.
-    time:      the column of a table that holds the times: seconds, or dates. An .npz
-               names the times of its array X "X_time", or its rate "X_rate".
+    time:      the column of a table that holds the times: seconds, dates, or milli-,
+               micro- or nanoseconds since 1970. An .npz names the times of its array X
+               "X_time", or its rate "X_rate".
     rate:      samples a second of the one clock that everything is brought to. 0: rows
                are samples of one clock already.
     duplicates: of several samples at one time the "first" counts, or their "mean".
@@ -241,6 +243,7 @@ class Series(Modality):
             "outlier_share": outliers.tolist(),
             "recordings_where_constant": constant.tolist(),
             "repeated_times": sum(more.get("repeated", 0) for more in mores),
+            "steps_apart": round(max(more.get("apart", 1.0) for more in mores), 3),
         }
         others = Counter(each for each in called if each != called[0])
         if others:
@@ -279,6 +282,11 @@ class Series(Modality):
                 )
         if count := findings["repeated_times"]:
             yield f"{count} samples have the time of another ({self.duplicates} counts)"
+        if (apart := findings["steps_apart"]) > STRETCHED:
+            yield (
+                f"samples are {apart:,.0f} steps of data.rate={self.rate:g} apart, and "
+                "between them are straight lines; write times in seconds, or less of it"
+            )
 
     def prepare(self, record):
         raw = np.where(record.known, record.values, np.nan)

@@ -189,7 +189,7 @@ def _compare(cache: LatentCache, data: Modality, what: str) -> None:
         )
         return
     try:
-        records_of(data, train=True)
+        records_of(data, True)
     except BadInput as error:
         say(f"{what} is not compared with the data, which cannot be read: {error}")
         return

@@ -36,7 +36,7 @@ def finished(
     model, data = experiment.model, experiment.data
     variables = jax.device_put(hosts.gather(variables))  # once, not for each batch
     sums = np.zeros((3, model.latent_dim))  # of 1, z and its square
-    examples = open_examples(data, train=True)
+    examples = open_examples(data, True)
     for batch in all_of(examples, data, "measuring latents", most):
         z = latents_of(model, variables, batch["x"])[batch["valid"]]
         z = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
@@ -60,7 +60,7 @@ def unfinished(experiment: StageOne, variables: dict[str, Any]) -> Codec:
 def _contract(experiment, variables, mean, std, marked) -> LatentContract:
     """marked: the arrays that the fingerprint is of."""
     model, data = experiment.model, experiment.data
-    examples = open_examples(data, train=True)
+    examples = open_examples(data, True)
     signal = {
         "kind": data.kind,
         "shape": data.shape,

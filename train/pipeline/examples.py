@@ -234,8 +234,8 @@ class Examples:
 
 
 # Evaluation and training read the same sets again and again within one program.
-@functools.lru_cache(maxsize=16)
-def open_examples(data: Modality, train: bool) -> Examples:
+@functools.lru_cache(maxsize=16)  # which keeps what is asked for by name apart
+def open_examples(data: Modality, train: bool, /) -> Examples:
     """The training or the held-out part, shared by all who ask for the same.
 
     Raises BadInput, in one line, for whatever cannot be read.

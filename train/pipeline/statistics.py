@@ -31,8 +31,8 @@ WAS = {"Cleaning": "train.data.clean.Cleaning"}
 
 
 # Statistics and both parts read the same records; reading them once is enough.
-@functools.lru_cache(maxsize=16)
-def records_of(data: Modality, train: bool) -> Source:
+@functools.lru_cache(maxsize=16)  # which keeps what is asked for by name apart
+def records_of(data: Modality, train: bool, /) -> Source:
     """The source of one part, shared by all who ask for the same."""
     return open_source(data, train)
 

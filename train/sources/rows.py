@@ -10,8 +10,8 @@ import numpy as np
 
 from train.errors import BadInput, blame
 from train.modalities.draws import chance
+from train.modalities.files.separated import MISSING
 from train.modalities.files.stored import from_home, natural
-from train.modalities.files.tables import MISSING
 from train.modalities.record import Record
 from train.modalities.rows import TABULAR, Tables, cells_of, rows_of
 from train.sources.source import Source

@@ -83,8 +83,7 @@ class Text(Value):
             shown = text if len(text) <= 20 else text[:20] + "..."
             raise ValueError(
                 f"the text {shown!r} takes {max(counts)} codes, and there is room for "
-                f"{self.length}; write length={max(counts)} or more, or a shorter text "
-                "(in Python, encode(..., truncate=True) drops the rest)"
+                f"{self.length}; write length={max(counts)} or more, or a shorter text"
             )
         out = np.full((len(texts), self.length), self.padding, np.int32)
         for row, codes in zip(out, every, strict=True):

@@ -151,7 +151,10 @@ class Generator:
         names = tuple(self.streams)
         want = names if want is None else inputs.names("want", want)
         if not want or set(want) - set(names):
-            raise ValueError(f"want={want}: the streams are {names}; write some")
+            raise ValueError(
+                f"want={','.join(want)}: the streams are {inputs.listed(names)}; write "
+                "some"
+            )
         if grid is not None and (steps is not None or shift is not None):
             raise ValueError("steps and shift are a grid's: write them in grid=")
         even = Steps(50 if steps is None else steps, 1.0 if shift is None else shift)
@@ -168,8 +171,8 @@ class Generator:
         before = inputs.names("before", before)
         if set(before) - set(names) or set(want) <= set(before):
             raise ValueError(
-                f"before={before}: write some of {names}, and want one that is not "
-                f"among them; {want} is wanted"
+                f"before={','.join(before)}: write some of {inputs.listed(names)}, and "
+                f"want one that is not among them; wanted is {inputs.listed(want)}"
             )
         drawn = tuple(dict.fromkeys((*want, *before)))
         grids = inputs.for_each(drawn, grid or even, "grids", even)
@@ -178,12 +181,12 @@ class Generator:
         conditions.interval(interval)
         ends = interval[0], interval[1]
         if guidance is None and ends != WHOLE:
-            raise ValueError(f"interval={ends} is guidance's: write guidance= too")
+            raise ValueError(f"interval={ends} is guidance's: write a scale, too")
         alone = set(drawn) == set(names) and not before
         if guidance is not None and not self.module.classes and alone:
             raise ValueError(
                 "guidance needs a condition: this model has no classes and no stream "
-                "is given; write guidance=None"
+                "is given; leave it out"
             )
         solvers = {
             name: diffusion.solver_for(self.processes[name], one, name)
@@ -195,8 +198,9 @@ class Generator:
             outside |= {"label"} if self.module.classes else set()
             if not guidance or set(guidance) - outside:
                 raise ValueError(
-                    f"guidance of {sorted(guidance)}: write a scale for each of "
-                    f"{sorted(outside)} that is given, or one for all"
+                    f"guidance of {inputs.listed(sorted(guidance))}: write a scale for "
+                    f"each of {inputs.listed(sorted(outside))} that is given, or one "
+                    "for all"
                 )
         how = guidance, ends, trajectory, decode, before
         sampler = Sampler(self, want, grids, solvers, *how)
@@ -249,7 +253,8 @@ class Generator:
         """
         of = tuple(self.streams) if of is None else inputs.names("of", of)
         if not of or set(of) - set(self.streams) or len(set(of)) < len(of):
-            raise ValueError(f"of={of}: write some of the streams {[*self.streams]}")
+            streams = inputs.listed(self.streams)
+            raise ValueError(f"of={','.join(of)}: write some of the streams {streams}")
         if not isinstance(draws, numbers.Integral) or draws < 2:
             raise ValueError(f"draws={draws}: write 2 or more, a whole number")
         for name in of:

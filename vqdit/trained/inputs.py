@@ -136,6 +136,11 @@ def names(what: str, value: Any) -> tuple[str, ...]:
     return found
 
 
+def listed(names: Iterable[str]) -> str:
+    """As a command line writes them, where refusals are read, too."""
+    return ", ".join(names) or "none"
+
+
 def by_stream(what: str, values: Any) -> Mapping[str, Any]:
     """As it came; nothing of None. Raises ValueError for what has no names."""
     if not isinstance(values, Mapping | None):
@@ -164,7 +169,8 @@ def for_each(
     if not isinstance(given, Mapping):
         return dict.fromkeys(want, given)
     if set(given) - set(want):
-        raise ValueError(f"{what} for {sorted(given)}: the streams drawn are {want}")
+        wrong = listed(sorted(set(given) - set(want)))
+        raise ValueError(f"{what} for {wrong}: the streams drawn are {listed(want)}")
     return {name: given.get(name, default) for name in want}
 
 

@@ -23,7 +23,7 @@ def check(generator: Any, label: Any, ids: Array) -> Array | None:
         if classes and classes in generator.untrained:
             raise ValueError(
                 "this model was trained with label_dropout=0, so always told a "
-                "class: pass label="
+                "class: give a label"
             )
         return None
     if not classes:

@@ -208,8 +208,8 @@ class Sampler(inputs.Jitted):
         outside = given.keys() - set(self.drawn) | set(self.before)
         if self.guidance is not None and label is None and not outside:
             raise ValueError(
-                "guidance needs a condition: pass label= or given=, or build the "
-                "sampler with guidance=None"
+                "guidance needs a condition: give a label or a stream, or draw without "
+                "a scale"
             )
         scale, ends = None, None
         if self.guidance is not None:
@@ -251,8 +251,8 @@ class Sampler(inputs.Jitted):
             wanted |= {"label"} if self.generator.module.classes else set()
             if set(guidance) != wanted:
                 raise ValueError(
-                    f"guidance of {sorted(guidance)}: write a scale for each of "
-                    f"{sorted(wanted)}, or one for all"
+                    f"guidance of {inputs.listed(sorted(guidance))}: write a scale for "
+                    f"each of {inputs.listed(sorted(wanted))}, or one for all"
                 )
         if interval is not None:
             conditions.interval(interval, ids.shape)

@@ -188,10 +188,10 @@ def stream_extractor(
     """Of a generator: see `Generator.extractor`."""
     streams = tuple(model.streams)
     if of is None and len(streams) > 1:
-        raise ValueError(f"of=None: write one of the streams {', '.join(streams)}")
+        raise ValueError(f"of: write one of the streams {', '.join(streams)}")
     of = streams[0] if of is None else of
     if of not in streams:
-        raise ValueError(f"of={of!r}: the streams are {', '.join(streams)}")
+        raise ValueError(f"of={of}: the streams are {', '.join(streams)}")
     if layers is None:
         layers = [f"block_{i:02d}" for i in range(model.module.depth)]
     for name, t in (time if isinstance(time, Mapping) else {of: time}).items():

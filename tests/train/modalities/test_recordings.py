@@ -35,6 +35,12 @@ def again(path, columns=(), time="", channels=2):
             "t,time,b\n0.0,1,2\n86400.0,3,4\n",
             1 / 86400,
         ),
+        # Milliseconds since 1970 as such, though the rate is of seconds.
+        (
+            "t,a,b\n1700000000500,3,4\n1700000000000,1,2\n",
+            "t,a,b\n1700000000000.0,1,2\n1700000000500.0,3,4\n",
+            2,
+        ),
         # Rows in the order of their times.
         ("t,a,b\n2,5,6\n0,1,2\n1,3,4\n", "t,a,b\n0.0,1,2\n1.0,3,4\n2.0,5,6\n", 1),
         ('"a,1";b\n1;2\n', '"a,1",b\n1,2\n', 0),
@@ -91,6 +97,12 @@ def test_arrays_come_back_as_one_with_their_times(tmp_path):
     assert (rate, others) == (8, [])
     np.savez(tmp_path / "c.npz", x=x, x_time=times, y=x)
     assert again(tmp_path / "c.npz", ("x",))[1:] == (2, ["y"])
+    for clock in ("time", "x_time"):
+        since = np.array([17, 18, 19]) * 10**14
+        np.savez(tmp_path / "d.npz", x=x, **{clock: since})
+        found, rate, _ = again(tmp_path / "d.npz", ("x",))
+        with np.load(io.BytesIO(found)) as back:
+            assert rate == 1e-8 and back["time"].tolist() == since.tolist()
 
 
 @pytest.mark.parametrize("count", [2, 5])

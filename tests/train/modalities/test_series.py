@@ -370,6 +370,9 @@ def test_rows_are_read_in_the_order_of_their_times(tmp_path, caplog):
     np.testing.assert_allclose(found[:, 0], np.sin(np.arange(60) / 9), atol=1e-5)
     np.testing.assert_allclose(found[:, 1], np.arange(60), atol=1e-4)
     assert "2 samples have the time of another (first counts)" in caplog.text
+    assert "straight lines" not in caplog.text
+    fresh(over(tmp_path, length=60, channels=2, time="t", rate=1000.0), True)
+    assert "samples are 100 steps of data.rate=1000 apart, and between" in caplog.text
 
 
 def test_a_channel_at_rest_is_not_scored_by_its_rounding():

@@ -21,20 +21,28 @@ STEP = 5_000_123  # a step with digits below a microsecond
         (pyarrow.time64("ns"), [STEP, 3 * STEP], [0, 0.010000246]),
         (pyarrow.duration("us"), [5, 25], [0, 2e-5]),
         (pyarrow.date32(), [19_000, 19_001], [0, 86_400]),
-        (pyarrow.int64(), [DAY, DAY + STEP], [0, STEP]),
+        (pyarrow.int64(), [DAY, DAY + STEP], [0, 0.005000123]),
+        (pyarrow.uint64(), [DAY + STEP, DAY], [0, -0.005000123]),
+        (pyarrow.int64(), [DAY // 1000, DAY // 1000 + 7], [0, 7e-6]),
+        (pyarrow.float64(), [DAY / 1e6, DAY / 1e6 + 0.5], [0, 5e-4]),
+        (pyarrow.int64(), [DAY // 10**9, DAY // 10**9 + 1], [1704067200, 1704067201]),
+        # A day that is written in digits, and a clock that began with a machine.
+        (pyarrow.int64(), [20240101093000, 20240101093001], None),
+        (pyarrow.float64(), [86_400_000, 86_400_001], None),
         (pyarrow.int64(), [5, 6], [5, 6]),
         (pyarrow.int64(), [2**53, 2**53 + 4], [2**53, 2**53 + 4]),
         (pyarrow.int64(), [2**53 + 1, 2**53 + 2], [0, 1]),
         (pyarrow.timestamp("ns"), [DAY, None], [0, np.nan]),
         (pyarrow.timestamp("ns"), [None, DAY, DAY + 10**9], [np.nan, 0, 1]),
-        (pyarrow.int64(), [None, DAY, DAY + 512], [np.nan, 0, 512]),
+        (pyarrow.int64(), [None, DAY, DAY + 512], [np.nan, DAY, DAY + 512]),
     ],
     ids=str,
 )
 def test_times_are_seconds(kind, ticks, seconds):
+    """Numbers are those since 1970 in what they then must be; None: as they are."""
     table = pyarrow.table({"time": pyarrow.array(ticks, kind), "x": ticks})
     times, _ = columns_of(table, "time")["x"]
-    np.testing.assert_allclose(times, seconds, rtol=1e-12)
+    np.testing.assert_allclose(times, seconds or ticks, rtol=1e-12)
 
 
 def test_times_of_day_in_a_csv(tmp_path):
@@ -87,6 +95,25 @@ def test_what_divides_columns_is_told_from_names_that_hold_it(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('"a, b, c";"d\n(m)"\n1;2\n')
     assert open_table(path)[0].column_names == ["a, b, c", "d\n(m)"]
+
+
+@pytest.mark.parametrize(
+    "head, names",
+    [
+        ("# logger 4, site 2\n#\n\na;b\n", ["a", "b"]),
+        ("\ufeff# logger 4\na\tb\n", ["a", "b"]),
+        ("# logger 4\n#a,b\n", ["#a", "b"]),
+        ("# logger 4\n", ["f0", "f1"]),
+    ],
+)
+def test_lines_in_front_that_begin_with_a_hash_are_no_rows(tmp_path, head, names):
+    """But for the last, where it has a name for each column."""
+    path = tmp_path / "a.csv"
+    mark = next(mark for mark in ";\t," if mark in head.split("\n")[-2] or mark == ",")
+    path.write_text(f"{head}1{mark}2\n#3{mark}4\n")
+    table = open_table(path)[0]
+    assert table.column_names == names
+    assert [column.to_pylist() for column in table] == [["1", "#3"], [2, 4]]
 
 
 def test_line_ends_inside_of_quotes_are_text_wherever_they_stand(tmp_path):

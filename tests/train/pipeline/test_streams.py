@@ -10,6 +10,7 @@ from tests.train.fresh import batches
 from train.errors import BadInput
 from train.modalities import Images, Series, Video
 from train.pipeline import JointExamples, open_examples
+from train.pipeline.statistics import records_of
 from train.pipeline.streams import check_values
 from vqdit.tokenizer import Bytes, Labels
 
@@ -44,6 +45,9 @@ def test_data_that_several_streams_name_are_read_once(monkeypatch):
     found = first(joined)["streams"]
     assert len(calls) == 1
     np.testing.assert_array_equal(found["a"], found["b"])
+    for shared in (open_examples, records_of):  # by name it would be another one
+        with pytest.raises(TypeError, match="positional-only"):
+            shared(DIGITS, train=True)
 
 
 def test_a_few_batches_in_order_are_spaced_over_the_set(monkeypatch):

@@ -4,7 +4,7 @@ Plain functions of arrays. A series is (t, c), time first; what is not known is 
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,29 @@ Duplicates = Literal["first", "mean"]
 # float holds of them; and one time alone, to a millisecond, say.
 ROUNDED, NEAR = 0.01, 0.1
 GAP = 2.5  # steps from which on what lies between two samples is a gap
+
+# Ticks a second of times, by their unit.
+TICKS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
+TODAY = (3e8, 4.2e9)  # seconds since 1970, in 1979 and 2103
+
+
+def epoch_of(times: np.ndarray) -> tuple[float, Any]:
+    """(n, first): numbers that count n a second since 1970, and begin at `first`, where
+    as seconds they would be of no time near ours; (1, 0) of all others, but for those
+    of more digits than a float has, which begin at their own.
+    """
+    first = times.item(0) if times.size else 0
+    low, high = TODAY
+    ticks = next((n for n in TICKS.values() if low <= first / n < high), 1)
+    return ticks, first if ticks > 1 or abs(first) > 2**53 else 0
+
+
+def in_seconds(times: np.ndarray) -> np.ndarray:
+    """Numbers as seconds: as they are, but those of another `epoch_of` since then."""
+    ticks, first = epoch_of(times)
+    if times.dtype.kind == "u":  # of which none is below the first
+        times = times.astype(np.int64)
+    return np.asarray(times - first, np.float64) / ticks
 
 
 def in_order(

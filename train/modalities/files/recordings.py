@@ -6,7 +6,8 @@ under its own name where that tells what it is. An .npz has one array or several
 or (l, c), and X_time or X_rate of array X, as in training; "time" (l,) is that of all
 that have none, and "values" (l, c) stands for chosen columns: these two come back.
 Rows are put into the order of their times, each once; these must be even to a
-hundredth of a step, and the same for all; dates come back as seconds.
+hundredth of a step, and the same for all; dates come back as seconds, and numbers in
+the unit that they had.
 """
 
 import csv
@@ -22,7 +23,13 @@ import numpy as np
 
 from train.errors import Unreadable
 from train.modalities.files.arrays import load_arrays, npz
-from train.modalities.files.clocks import Duplicates, in_order
+from train.modalities.files.clocks import (
+    TICKS,
+    Duplicates,
+    epoch_of,
+    in_order,
+    in_seconds,
+)
 from train.modalities.files.stored import File
 from train.modalities.files.tables import (
     Columns,
@@ -30,10 +37,12 @@ from train.modalities.files.tables import (
     columns_of,
     open_table,
     schema_of,
+    unit_of,
 )
 from vqdit.shapes import Float
 
 TIME = ("time", "t", "seconds")
+SECONDS = (1, 0)  # as `epoch_of` says it
 ONE_CLOCK = "bring it to one clock (see train.modalities.files.clocks)"
 
 
@@ -50,12 +59,13 @@ def read_recording(
     """
     names: list[str] = []
     if path.suffix.lower() == ".npz":
-        streams, times, others = _npz(path, columns, channels)
+        streams, times, others, unit = _npz(path, columns, channels)
     else:
         table, named, have, when = _table(path, columns, time, channels)
         others = [n for n in have if columns and n not in columns and n != when]
         streams = columns_of(table, when, columns)
         times, _ = next(iter(streams.values()))
+        unit = unit_of(table[when], when) if when else SECONDS
         names = list(streams) if named else []
         if named and when:
             own = (_is_time(when) or when == time) and when not in names
@@ -64,13 +74,20 @@ def read_recording(
     if times is not None:
         times, values = in_order(times, values, duplicates)
     start, rate = _clock(times)
-    return values, rate, time_and_names(None if times is None else start, names), others
+    if times is None:
+        return values, rate, time_and_names(None, names), others
+    ticks, first = unit
+    return values, rate, time_and_names(first + start * ticks, names, ticks), others
 
 
-def time_and_names(start: float | None, names: Sequence[str]) -> bytes:
+def time_and_names(
+    start: float | None, names: Sequence[str], ticks: float = 1
+) -> bytes:
     """What `write_recording` needs beside values and rate: the first time where rows
-    have times, and the names of all columns where they have some."""
-    extra = struct.pack("<B", (start is not None) + 6 * bool(names))
+    have times, of which so many ticks are a second, and the names of all columns where
+    they have some."""
+    unit = [*TICKS.values()].index(ticks)
+    extra = struct.pack("<B", (start is not None) + 6 * bool(names) + 8 * unit)
     if start is not None:
         extra += struct.pack("<d", start)
     return extra + zlib.compress(json.dumps(names).encode(), 9) if names else extra
@@ -112,8 +129,10 @@ def _npz(path, columns, channels):
             del streams["time"]
     clocks = {f"{name}_{what}" for name in streams for what in ("time", "rate")}
     others = arrays.keys() - streams.keys() - clocks - {"time"} if chosen else ()
-    times = _shared(streams, None if "time" in streams else arrays.get("time"))
-    return streams, times, sorted(others)
+    time = None if "time" in streams else arrays.get("time")
+    times = _shared(streams, time)
+    clock = arrays.get(f"{next(iter(streams))}_time", time)
+    return streams, times, sorted(others), SECONDS if clock is None else epoch_of(clock)
 
 
 def write_recording(record: Any) -> bytes:
@@ -121,7 +140,8 @@ def write_recording(record: Any) -> bytes:
     time = None
     if timed:
         (start,) = struct.unpack("<d", record.extra[1:9])
-        steps = np.arange(len(record.values))
+        ticks = [*TICKS.values()][record.extra[0] >> 3 & 3]
+        steps = np.arange(len(record.values)) * ticks
         time = start + (steps / record.rate if record.rate else steps)
     if record.suffix == ".npz":
         arrays = {"values": record.values} | ({} if time is None else {"time": time})
@@ -181,7 +201,7 @@ def _parquet(names, values, time) -> bytes:
 def _shared(streams: dict[str, Columns], time: np.ndarray | None) -> np.ndarray | None:
     """The times of all series; `time` is that of those with none of their own."""
     if time is not None:
-        time = np.asarray(time, np.float64)
+        time = in_seconds(time)
     clocks = {n: time if own is None else own for n, (own, _) in streams.items()}
     first = next(iter(streams))
     times, count = clocks[first], len(streams[first][1])

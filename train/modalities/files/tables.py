@@ -1,7 +1,5 @@
 """Recordings from files: columns of CSV and Parquet tables, arrays of .npz."""
 
-import csv
-import io
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,20 +8,20 @@ import numpy as np
 
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.files.arrays import load_arrays
-from train.modalities.files.clocks import in_order, one_clock
+from train.modalities.files.clocks import (
+    TICKS,
+    epoch_of,
+    in_order,
+    in_seconds,
+    one_clock,
+)
 from train.modalities.files.limits import check_decoded
 from train.modalities.files.parquet import check_table, read_parquet
+from train.modalities.files.separated import is_number, read_csv
 from train.modalities.files.stored import File, opened_file, printable, size_of, stored
 from vqdit.shapes import Float
 
-# How a missing value is written in a CSV.
-MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "?"]
-
-# Ticks a second of a table's times, by their unit.
-TICKS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 HALF_A_DAY = 43_200  # seconds
-
-COLUMN = 10_000  # bytes that pyarrow needs for a column of a CSV, about
 Columns = tuple[np.ndarray | None, np.ndarray]  # times in seconds or None, (t, c)
 
 
@@ -31,8 +29,9 @@ def read_columns(
     path: File, series: Any, share: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[Float[np.ndarray, "t c"], dict[str, Any]]:
     """(the part of a recording between two shares of its length, on one clock, NaN
-    where a value is missing; "names" of the channels, and how many times were
-    "repeated"). Raises Unreadable, naming what a Series asks for and it lacks.
+    where a value is missing; "names" of the channels, how many times were "repeated",
+    and "apart", the steps of the clock from one sample to the next, of the fastest).
+    Raises Unreadable, naming what a Series asks for and it lacks.
     """
     if path.suffix.lower() == ".npz":
         streams = arrays_of(load_arrays(path, 8), series.columns)
@@ -41,7 +40,7 @@ def read_columns(
         only = (*filter(None, [series.time]), *series.columns) if series.columns else ()
         table, _ = open_table(path, only=only)
         streams = columns_of(table, series.time, series.columns, advice)
-    repeated, counted = 0, None
+    repeated, counted, apart = 0, None, 1.0
     clocked = []  # of those that have times
     for name, (times, values) in streams.items():
         if times is not None:
@@ -58,6 +57,7 @@ def read_columns(
     if not bare:
         names, gap = tuple(streams), series.longest_gap or None
         values = one_clock(clocked, series.rate, gap, names)[0]
+        apart = series.rate * min(float(np.median(np.diff(t))) for t, _ in clocked)
     elif len(bare) < len(parts):
         raise Unreadable(f"{bare[0]} has no times, unlike the others")
     else:
@@ -80,7 +80,8 @@ def read_columns(
         raise Unreadable(
             f"{len(values)} samples{part}, fewer than data.length={series.length}"
         )
-    return values, {"names": names_of(streams), "repeated": repeated}
+    more = {"names": names_of(streams), "repeated": repeated, "apart": apart}
+    return values, more
 
 
 def names_of(streams: Mapping[str, Columns]) -> tuple[str, ...]:
@@ -124,7 +125,7 @@ def arrays_of(
                     f"{name}_time is {list(times.shape)}, not [{len(values)}] as its "
                     f"array"
                 )
-            times = np.asarray(times, np.float64)
+            times = in_seconds(times)
         elif own is not None:
             if own.size != 1 or not own.item() > 0:
                 raise Unreadable(f"{name}_rate is not one number above 0")
@@ -165,7 +166,7 @@ def open_table(
                 table, named = read_parquet(file, size_of(path), only, entry), True
         else:
             as_text = {name: pyarrow.string() for name in words}
-            table, named = _csv(stored(path), pyarrow.csv, as_text)
+            table, named = read_csv(stored(path), as_text)
             cells = entry * table.num_rows * table.num_columns
             check_decoded(cells, size_of(path), False, "split it into parts")
             check_table(table.num_rows, table.column_names)
@@ -207,47 +208,6 @@ def columns_of(
     return streams
 
 
-def _csv(content: bytes, arrow, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
-    head = content[:65536].decode("utf-8-sig", "replace")
-    # Names may hold any of these, and line ends, in quotes.
-    rows = {
-        mark: next(csv.reader(io.StringIO(head, newline=""), delimiter=mark), [])
-        for mark in ",;\t"
-    }
-    mark = max(rows, key=lambda mark: len(rows[mark]))
-    first = rows[mark]
-    # A line of commas alone would make columns of nothing.
-    end = content.find(b"\n") + 1 or len(content)
-    with reading("its first line is no UTF-8 text; save it as UTF-8"):
-        content[:end].decode()
-    wide = content.count(mark.encode(), 0, end)
-    check_decoded(COLUMN * wide, len(content), False, "write fewer columns")
-    # A first row of numbers is data: such a file has no names.
-    bare = bool(first) and all(map(_is_number, first))
-    table = arrow.read_csv(
-        io.BytesIO(content),
-        read_options=arrow.ReadOptions(autogenerate_column_names=bare),
-        # Else it cuts a large file at line ends, those inside of quotes as well.
-        parse_options=arrow.ParseOptions(delimiter=mark, newlines_in_values=True),
-        convert_options=arrow.ConvertOptions(
-            # Numbers may stand behind a space, and so may what is none.
-            null_values=[f"{space}{word}" for space in ("", " ") for word in MISSING],
-            strings_can_be_null=not as_text,
-            column_types=as_text,
-            include_columns=list(as_text),
-        ),
-    )
-    return table, not bare
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return text.strip() in MISSING
-    return True
-
-
 def _numbers(column, name: str, advice: str = "") -> Float[np.ndarray, "t"]:
     import pyarrow
 
@@ -266,7 +226,7 @@ def _odd_cell(column) -> str:
     """The first word that is no number; where its point is a comma, what to write."""
     for row, cell in enumerate(column, 1):
         word = cell.as_py() or ""
-        if not _is_number(word):
+        if not is_number(word):
             comma = re.fullmatch(r"[+-]?\d+,(?!\d{3}$)\d+", word.strip())
             point = f", write {word.strip().replace(',', '.')}" if comma else ""
             return f" (row {row}: {printable(word[:40])!r}{point})"
@@ -274,8 +234,8 @@ def _odd_cell(column) -> str:
 
 
 def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
-    """Times as seconds: numbers as they are, dates and times of day since the first,
-    and so integers of more digits than a float has.
+    """Times as seconds: numbers by `in_seconds`, dates and times of day since the first
+    of them.
     """
     import pyarrow
     import pyarrow.compute
@@ -284,10 +244,8 @@ def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
     if is_.is_date(kind):
         column = column.cast(pyarrow.timestamp("ms"))
     ticks = TICKS.get(getattr(column.type, "unit", ""))
-    if is_.is_integer(kind) and abs(_first_known(column).as_py() or 0) > 2**53:
-        ticks = 1
     if ticks is None:
-        return _numbers(column, name)
+        return in_seconds(_counted(column, name))
     if is_.is_time32(kind):
         column = column.cast(pyarrow.int32())
     column = column.cast(pyarrow.int64())
@@ -302,6 +260,23 @@ def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
             "would put what follows first; write dates"
         )
     return seconds
+
+
+def _counted(column, name: str) -> np.ndarray:
+    """As `_numbers`, of integers all their digits."""
+    import pyarrow
+
+    if not pyarrow.types.is_integer(column.type) or column.null_count:
+        return _numbers(column, name)
+    return column.cast(pyarrow.int64()).to_numpy()
+
+
+def unit_of(column, name: str) -> tuple[float, Any]:
+    """`epoch_of` a column of times that are numbers; (1, 0) of dates."""
+    import pyarrow
+
+    dates = pyarrow.types.is_temporal(column.type)
+    return (1, 0) if dates else epoch_of(_counted(column, name))
 
 
 def _first_known(column) -> Any:
