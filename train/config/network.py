@@ -1,5 +1,6 @@
 """The transformer of an experiment: its model, with the streams that follow."""
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -67,6 +68,7 @@ def absent(name: str) -> BadInput:
     )
 
 
+@functools.lru_cache(maxsize=8)
 def _try(model: DiT) -> None:
     """What the model refuses of its streams, without computing anything."""
     # One block stands for all: they are alike, and tracing 28 takes seconds.

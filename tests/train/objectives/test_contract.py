@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests import toys
+from tests import quick, toys
 from tests.train.experiments import TOKENIZER
 from tests.train.objectives.test_keys import Decoder, Encoder
 from train.config.override import replaced
@@ -31,7 +31,7 @@ def drawn(experiment):
 def test_the_moments_are_those_of_the_training_set_or_of_some_of_it():
     variables = drawn(PLAIN)
     x = whole(DIGITS, train=True)["x"] / np.float32(127.5) - 1
-    z = PLAIN.model.apply(variables, jnp.asarray(x), method="latents")
+    z = quick.apply(PLAIN.model, variables, jnp.asarray(x), method="latents")
     z = np.asarray(z, np.float64)
     some = open_examples(DIGITS, True).spaced(100)
     for most, part in ((None, z), (100, z[some])):
