@@ -15,7 +15,7 @@ from train.modalities.files.stored import Member, counted, from_home
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.progress import progress
-from train.sources.entries import Entry, Listing, listing, parts_among, refuse_parts
+from train.sources.entries import Entry, Listing, listing, parts_among, undivided
 from train.sources.source import Source
 from train.sources.split import divided, name_draw, refuse_rule, ruled
 from vqdit.shapes import Float, Int
@@ -210,9 +210,7 @@ def open_folder(data: Modality, train: bool) -> Part:
         if others := sorted(others.difference(part.name for part in parts)):
             log.warning("%s: in neither part: %s", root, ", ".join(others))
         return parted(lambda i, names: folder_of(parts[i], data, names), train)
-    if not rule:
-        refuse_parts(root, data)
-    folder = folder_of(root, data)
+    folder = folder_of(root, data, None, listing if rule else undivided)
     training, held = parts_among(folder.class_names)
     if rule and train and training and held:
         log.warning(

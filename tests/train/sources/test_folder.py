@@ -39,12 +39,21 @@ def everything(images: Images) -> dict[int, dict]:
     }
 
 
-def test_classes_come_from_sorted_sub_folders_nested_or_not(tmp_path):
+def test_classes_come_from_sorted_sub_folders_nested_or_not(tmp_path, monkeypatch):
+    """Each folder is looked through once, for both parts: one may hold a million."""
     for i in range(12):
         draw(tmp_path / ("zebra", "ant", "bee/deep")[i % 3] / f"{i}.png", i)
     (tmp_path / "ant" / "notes.md").write_text("not a picture")
     (tmp_path / "ant" / "._0.png").write_bytes(b"a file manager's litter")
+    scan, seen = os.scandir, []
+    monkeypatch.setattr(
+        os, "scandir", lambda path: seen.append(str(path)) or scan(path)
+    )
     examples = everything(at(tmp_path))
+    seen.sort()
+    names = ("ant", "bee", "bee/deep", "zebra")
+    assert seen[-4:] == [f"{tmp_path}/{name}" for name in names]
+    assert set(seen[:-4]) == {str(tmp_path)}
     assert sorted(examples) == list(range(12))
     assert all(e.label == (2, 0, 1)[i % 3] for i, e in examples.items())
     assert "caption" not in examples[0].more
