@@ -144,14 +144,15 @@ def launch(
         else:
             state, position, meta = restored
             window = meta.get("window")
-            _check_owner(workdir, meta.get("experiment"), experiment, reschedule)
-            changed = [n for n, v in depends.items() if meta.get(n) != v]
-            if changed:
-                raise BadInput(
-                    f"{workdir} was trained with another {changed[0]} than is there "
-                    f"now; bring that one back, or write another --workdir"
-                )
-            _refuse_other_data(workdir, meta.get("data"), probes)
+            with hosts.together():  # each has looked at its own
+                _check_owner(workdir, meta.get("experiment"), experiment, reschedule)
+                changed = [n for n, v in depends.items() if meta.get(n) != v]
+                if changed:
+                    raise BadInput(
+                        f"{workdir} was trained with another {changed[0]} than is "
+                        f"there now; bring that one back, or write another --workdir"
+                    )
+                _refuse_other_data(workdir, meta.get("data"), probes)
             say(f"{workdir}: continuing from step {int(state.step)}")
         with hosts.together():
             if hosts.first():  # a run that is refused has written nothing

@@ -305,8 +305,9 @@ def test_the_lock_goes_with_its_process(tmp_path):
             pass
 
 
-def test_checkpoints_of_another_experiment_are_not_continued(tmp_path):
-    """Of the very same shapes: another seed, rate, or batch."""
+def test_checkpoints_of_another_experiment_are_not_continued(tmp_path, monkeypatch):
+    """Of the very same shapes: another seed, rate, or batch. What one of several
+    processes finds to be another, all refuse."""
     other = replaced(EXPERIMENT, {"optimizer.peak_lr": 0.5})
     run(tmp_path / "a")
     run(tmp_path / "b", other)
@@ -321,8 +322,11 @@ def test_checkpoints_of_another_experiment_are_not_continued(tmp_path):
     assert not (tmp_path / "a" / "checkpoints" / "8").exists()
     run(tmp_path / "b", replaced(other, {"run.steps": 8, "run.keep": 1}))
     before = read_config(tmp_path / "b" / "config.json")
-    with pytest.raises(BadInput, match="trained with another tokenizer"):
+    left = []
+    monkeypatch.setattr(launching.hosts, "together", noting(left))
+    with pytest.raises(BadInput, match="trained with another tokenizer") as caught:
         run(tmp_path / "b", other, depends={"tokenizer": "of then"})
+    assert left == [str(caught.value)]
     assert read_config(tmp_path / "b" / "config.json") == before != other
 
 

@@ -125,17 +125,17 @@ def crossings(
     wanted = asked([*generator.streams], names)
     with hosts.together():
         answers = answers_of(generator, data, references)
-    of = Crossings(generator, data, answers, join, among, draws, score_draws)
-    judges, key = _judges(of, references), key_of(seed)
+        of = Crossings(generator, data, answers, join, among, draws, score_draws)
+        judges, key = _judges(of, references), key_of(seed)
     found: dict[str, dict[str, Any]] = {}
     samplers = samplers_of(generator, wanted, scales, sampler)
     with blame():
         for crossing in wanted:
             answer = of.answers.get(crossing.want)
             exact = of.exact(crossing)
-            if answer is None or not answer.evaluators(exact=exact):
-                continue
             with hosts.together():
+                if answer is None or not answer.evaluators(exact=exact):
+                    continue
                 beside = _beside(of, crossing, exact, baselines, judges, num, key)
             budgets = beside.pop("budgets")
             for scale in scales:
