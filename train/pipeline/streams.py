@@ -71,16 +71,16 @@ class JointExamples:
         return self._join.count
 
     def made_of(self) -> dict[str, Any]:
-        """Stream -> a probe of the records that it is trained on, as its cache has it;
-        None of a cache that has none."""
-        if self.cached:
-            return {
-                name: part.cache.contract.get("data")
-                for name, part in self.parts.items()
-                if isinstance(part, CachedExamples)
-            }
-        probes = {data: probe(data, True) for data in dict.fromkeys(self.data.values())}
-        return {name: probes[data] for name, data in self.data.items()}
+        """Stream -> a probe of the records that it is trained on, as its cache has it,
+        and their mark, or the cache's; None of a cache that has no probe."""
+        found: dict[str, Any] = {}
+        for name, part in self.parts.items():
+            if isinstance(part, CachedExamples):
+                of, mark = part.cache.contract.get("data"), part.cache.mark
+            else:
+                of, mark = probe(part.data, True), part.source.mark
+            found[name] = {**of, "mark": mark} if isinstance(of, dict) else of
+        return found
 
     def augmented(self, indices: np.ndarray, epochs: np.ndarray, seed: int) -> Batch:
         """{"streams": {name: (b, ...)}, "known": {name: (b, ...)}, "label": (b,)}.

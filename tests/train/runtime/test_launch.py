@@ -358,6 +358,24 @@ def test_a_run_does_not_go_on_with_other_records(tmp_path, some, count, message)
             launching._refuse_other_data(tmp_path, damaged, now)
 
 
+@pytest.mark.parametrize("mark", ["the same", "another", "", None])
+def test_data_may_have_moved_where_their_mark_is_the_same(tmp_path, mark):
+    """A checkpoint without one keeps the path, as one of 0.1.0 that of config.json."""
+    probes = {"image": PROBES["image"] | {"mark": mark}, "word": {"mark": "x"}}
+    stored = {n: {"mark": x["mark"] and "the same"} for n, x in probes.items()}
+    stored["word"] = {"mark": "x"}
+    borne_out = launching._moves(stored, probes)
+    was = replaced(EXPERIMENT, {"data.data_dir": "a"})
+    now = replaced(EXPERIMENT, {"data.data_dir": "b"})
+    owners = [(describe(was), borne_out), (None, launching._moves([], probes))]
+    save_config(was, tmp_path / "config.json")
+    for owner, moves in owners[mark == "the same" :]:
+        with pytest.raises(BadInput, match="data_dir: 'a' -> 'b'.; of what has moved"):
+            launching._check_owner(tmp_path, owner, now, False, moves)
+    if mark == "the same":
+        launching._check_owner(tmp_path, describe(was), now, False, borne_out)
+
+
 def test_checkpoints_that_do_not_say_whose_they_are_are_continued(
     tmp_path, monkeypatch
 ):
