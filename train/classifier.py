@@ -58,10 +58,11 @@ def main(argv=None):
         judge = train_judge(data, **{"seed": SEED} | flags)
     keep(folder, judge)
     right, count = 0, 0
-    for batch in examples(data, train=False, divided=False):
-        there = batch["valid"] & (batch["label"] >= 0)
-        right += np.sum((judge.predict(batch["x"]) == batch["label"]) & there)
-        count += there.sum()
+    with hosts.together():
+        for batch in examples(data, train=False, divided=False):
+            there = batch["valid"] & (batch["label"] >= 0)
+            right += np.sum((judge.predict(batch["x"]) == batch["label"]) & there)
+            count += there.sum()
     what = f"held-out {'clips' if judge.front else 'pictures'}"
     told = f"no {what} have a label to try it by"
     if count:

@@ -217,6 +217,9 @@ def _of_generator(generator, experiment, flags):
                 if crossing.want in generator.tokenizers:
                     of.joint(crossing).like(among)
         references = references_of(generator, sources, network, names=want)
+        for name in references:  # which read both, whenever they are first asked
+            for part in (True, False):
+                open_examples(sources[name], part)
     found = {}
     if crossed:
         how = asked | more | {"scales": scales, "join": join}

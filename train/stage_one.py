@@ -104,7 +104,8 @@ def train(
             f"model.quantizer has {most} codes: k-means needs as many latents and the "
             f"data has {latents}; write fewer codes"
         )
-    shown = whole(data, train=False, count=SHOWN)["x"]
+    with hosts.together():
+        shown = whole(data, train=False, count=SHOWN)["x"]
 
     joined = JointExamples({SIGNAL: data}, {}, train=True)
 
@@ -149,7 +150,7 @@ def train(
         codec = keep(folder / "bundle", finished(experiment, averaged(state)))
         best = folder / "best"
         if experiment.run.best and best.exists():  # whose statistics are of SOME so far
-            with blame("run.best"):
+            with hosts.together(), blame("run.best"):
                 kept: Any = load(best, own_packages(experiment))  # a tokenizer
             keep(best, finished(experiment, kept.variables))
         return codec

@@ -46,6 +46,10 @@ def test_every_text_comes_back(index):
     assert tokenizer.padding < tokenizer.code_count
     assert tokenizer.decode(codes) == texts
     assert (codes[0] == tokenizer.padding).all()
+    counts, most = (codes != tokenizer.padding).sum(1), tokenizer.most_codes(texts)
+    assert (counts <= most).all() and (
+        isinstance(tokenizer, BPE) or (counts == most).all()
+    )
 
 
 def every_text():

@@ -281,15 +281,18 @@ def test_every_option_of_the_program_arrives(tmp_path, monkeypatch, capsys):
         assert capsys.readouterr().err == f"the judge is in {out}, {told}"
 
 
-def test_a_process_that_cannot_train_it_does_not_leave_alone(tmp_path, monkeypatch):
-    """The others would wait for it where the judge is kept."""
-    left = []
+@pytest.mark.parametrize("name", ["train_judge", "examples"])
+def test_a_process_that_fails_does_not_leave_alone(tmp_path, monkeypatch, name):
+    """The others would wait for it where the judge is kept, or at the end."""
+    left, judge = [], SimpleNamespace(front=None)
     monkeypatch.setattr(classifier.hosts, "together", noting(left))
 
     def missing(*_, **__):
         raise BadInput("a file is gone")
 
-    monkeypatch.setattr(classifier, "train_judge", missing)
+    monkeypatch.setattr(classifier, "train_judge", lambda *_, **__: judge)
+    monkeypatch.setattr(classifier, "keep", lambda *_: None)
+    monkeypatch.setattr(classifier, name, missing)
     with pytest.raises(BadInput):
         classifier.main([f"--config={DEMO}", f"--out={tmp_path / 'judge'}"])
     assert left == ["a file is gone"]

@@ -15,18 +15,21 @@ from train.config import Run, StageOne
 from train.config.options.expression import parse_value
 from train.config.workdir import save_config
 from train.errors import BadInput
-from train.evaluation import scores
+from train.evaluation import scores, texts
 from train.evaluation.crossings import crossings
 from train.evaluation.drawing import SAMPLER
 from train.evaluation.estimates import Estimate
 from train.evaluation.samples import prefixed
 from train.evaluation.scores import references_of
 from train.modalities import Audio, Images
+from train.objectives import contract
 from train.objectives.bundles import seal_of
 from vqdit import Discrete, Labels, Masking
 
 DATA = Images(name="digits", size=8, channels=1, threads=0)
 TWO = types.SimpleNamespace(streams={"a": None, "b": None})
+ANSWER = types.SimpleNamespace(evaluators=lambda **_: [1])
+NO_MODEL = types.SimpleNamespace(data=DATA, model=types.SimpleNamespace(latent_dim=2))
 OF_ONE = types.SimpleNamespace(one_data=DATA)
 BARS = "--config.bars=('a_to_b accuracy >= 0.5',)"
 
@@ -170,11 +173,12 @@ def test_figures_are_told_of_the_bundle_that_was_scored(joint, asked, monkeypatc
     assert found["seal"] == opened != seal_of(joint)
 
 
-@pytest.mark.parametrize("name", ["check_data", "references_of"])
+@pytest.mark.parametrize("name", ["check_data", "references_of", "open_examples"])
 def test_what_one_of_several_refuses_alone_is_told_all(joint, asked, monkeypatch, name):
     """As a file that only it cannot read: the others would wait for its sums."""
     left = []
     monkeypatch.setattr(evaluate.hosts, "together", noting(left))
+    monkeypatch.setattr(evaluate, "references_of", lambda *_, **__: {"a": None})
     monkeypatch.setattr(evaluate, name, gone)
     with pytest.raises(BadInput):
         evaluate.main([f"--workdir={joint}", "--crossings"])
@@ -189,15 +193,19 @@ def gone(*_, **__):
     "place, name, call",
     [
         (crossings, "answers_of", lambda: crossings.crossings(TWO, {}, {})),
+        (crossings, "_judges", lambda: crossings.crossings(TWO, {}, {})),
+        (ANSWER, "evaluators", lambda: crossings.crossings(TWO, {}, {})),
         (crossings, "_beside", lambda: crossings.crossings(TWO, {}, {})),
+        (texts, "_said", lambda: texts.TextReference(DATA, "caption").known),
+        (contract, "all_of", lambda: contract.finished(NO_MODEL, {})),
         (scores, "measures_of", lambda: scores.evaluate_tokenizer(None, DATA)),
         (evaluate, "check_data", lambda: evaluate._of_tokenizer(None, OF_ONE, {})),
     ],
 )
 def test_what_is_fitted_between_is_refused_by_all(place, name, call, monkeypatch):
-    left, answer = [], types.SimpleNamespace(evaluators=lambda **_: [1])
+    left = []
     monkeypatch.setattr(crossings.hosts, "together", noting(left))
-    monkeypatch.setattr(crossings, "answers_of", lambda *_: {"a": answer, "b": answer})
+    monkeypatch.setattr(crossings, "answers_of", lambda *_: {"a": ANSWER, "b": ANSWER})
     monkeypatch.setattr(crossings, "_judges", lambda *_: {})
     monkeypatch.setattr(crossings.Crossings, "exact", lambda *_: True)
     monkeypatch.setattr(crossings, "samplers_of", lambda *_: {})

@@ -14,6 +14,7 @@ import pytest
 from configs import demo_flow, demo_tokenizer
 from tests import toys
 from tests.train.experiments import JOINT, TOKENIZER
+from tests.train.processes import noting
 from train import stage_one, stage_two
 from train.config import Adversarial, Samples, Stream
 from train.config.override import replaced
@@ -151,6 +152,24 @@ def put_stage_one(monkeypatch, waits=True):
         keep=lambda folder, thing: thing,
     )
     return calls
+
+
+@pytest.mark.parametrize("name", ["whole", "load", "open_examples"])
+def test_what_a_process_of_stage_one_cannot_read_all_refuse(
+    monkeypatch, tmp_path, name
+):
+    left = []
+    put_stage_one(monkeypatch)
+    monkeypatch.setattr(stage_one.hosts, "together", noting(left))
+
+    def gone(*_, **__):
+        raise BadInput("it is gone")
+
+    monkeypatch.setattr(stage_one, name, gone)
+    best = dataclasses.replace(KMEANS.run, best="loss")
+    with pytest.raises(BadInput):
+        stage_one.train(dataclasses.replace(KMEANS, run=best), tmp_path / "run")
+    assert left == ["it is gone"]
 
 
 def test_stage_one_hands_on_what_it_opens(monkeypatch, tmp_path):

@@ -49,6 +49,7 @@ from train.modalities.transforms.augment import ImageAugment
 from train.objectives import streams
 from train.pipeline import JointExamples, LatentCache, open_examples, whole
 from train.runtime.log import read_metrics
+from vqdit import sealed
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
 from vqdit.nn import Block
@@ -663,18 +664,21 @@ def test_a_cache_of_another_tokenizer_is_refused(trained, tmp_path):
 @pytest.mark.slow
 def test_a_generator_is_not_resumed_on_another_tokenizer(trained, tmp_path):
     """Other weights: its latents would mean something else. The same ones may lie
-    elsewhere, but not a cache, which may be of other epochs."""
+    elsewhere, and the cache, of the very same records."""
     work, _, cache = trained
     for name, path in (("tok", work), ("cache", cache)):
         shutil.copytree(path, tmp_path / name)
     experiment = dit("masked", work, cache=str(cache))
     stage_two.train(shorter(experiment, 3), tmp_path / "d")
-    moved = dit("masked", tmp_path / "tok", cache=str(cache))
+    moved = dit("masked", tmp_path / "tok", cache=str(tmp_path / "cache"))
     stage_two.train(shorter(moved, 4), tmp_path / "d")
     assert read_config(tmp_path / "d" / "config.json") == shorter(moved, 4)
-    with pytest.raises(BadInput, match="another experiment.*cache"):
-        other = dataclasses.replace(moved, cache=str(tmp_path / "cache"))
-        stage_two.train(other, tmp_path / "d")
+    other = shutil.copytree(cache, tmp_path / "other") / "cache.json"
+    said = sealed.opened(json.loads(other.read_text()))
+    other.write_text(json.dumps(sealed.sealed({**said, "more": "of it"})))
+    moved = dataclasses.replace(moved, cache=str(other.parent))
+    with pytest.raises(BadInput, match="another experiment.*cache.*leave a link"):
+        stage_two.train(moved, tmp_path / "d")
     fingerprinted_anew(tmp_path / "tok")
     stage_two.train(shorter(dit("masked", work), 3), tmp_path / "e")
     with pytest.raises(BadInput, match="another tokenizers.image"):

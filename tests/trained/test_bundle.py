@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import pathlib
+import shutil
 import sys
 import threading
 
@@ -324,6 +325,14 @@ def test_a_bundle_that_is_replaced_while_it_is_read_is_read_again(
     monkeypatch.setattr(bundle, call, always)
     with pytest.raises(ValueError, match="tok is replaced while it is read; load it"):
         load(tmp_path / "tok")
+
+    def elsewhere(*of):  # as numbers and times of files of a mount may be, at any time
+        shutil.copy(tmp_path / "tok" / "config.json", tmp_path / "config.json")
+        os.replace(tmp_path / "config.json", tmp_path / "tok" / "config.json")
+        return before(*of)
+
+    monkeypatch.setattr(bundle, call, elsewhere)
+    assert_same(load(tmp_path / "tok").variables, made[-1].variables)
 
 
 @pytest.mark.parametrize("name", ["tok", "bundle", "best"])

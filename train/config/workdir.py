@@ -11,7 +11,7 @@ from train.config.options.paths import diff, spell
 from train.config.outputs import check_free
 from train.config.packages import naming, own_packages
 from train.errors import BadInput, blame, briefly
-from train.modalities.files.stored import printable
+from train.modalities.files.stored import from_home, printable
 from train.modalities.files.writing import write
 from vqdit.trained.bundle import place, read_json
 from vqdit.values import build, describe
@@ -63,10 +63,11 @@ FREE = (
     "streams.*.shape",
     "streams.*.codes",
 )
-# Folders that may lie elsewhere, or be named otherwise, at the next start: what is in
-# them is compared with what checkpoints were made of. Data are not among them, nor are
-# caches, of which a few records are compared, no captions and no count of epochs.
-MOVES = ("streams.*.tokenizer",)
+# Folders that may lie elsewhere at the next start: what is in them is compared with
+# what checkpoints were made of, by fingerprints of tokenizers and marks of the others.
+MOVES = ("streams.*.tokenizer", "cache", "data.data_dir", "data.*.data_dir")
+# All that may be written otherwise, as from home, where it is the same place.
+PATHS = (*MOVES, "init", "losses.lpips", "losses.features")
 SHOWN = 8  # differences listed before the rest is only counted
 # What Orbax looks for the parts of a checkpoint by, in the whole of its path: [1] is
 # not found, and * is other folders, too. TensorStore takes the last for a folder's end.
@@ -117,11 +118,11 @@ def open_workdir(
     """The folder, which from here on belongs to `experiment`.
 
     A new folder is created. An old one must hold the same experiment, up to the fields
-    in FREE and paths in MOVES, so that the same command resumes; otherwise BadInput
-    lists what differs. Its config.json stays until `launch` knows that the run goes on.
-    So it does where what a run writes would replace what is no run's: a file in the
-    place of samples/, or notes beside the weights of a bundle; and for a path that no
-    checkpoint can be read back from.
+    in FREE, paths in MOVES and others to the same place, so that the same command
+    resumes; otherwise BadInput lists what differs. Its config.json stays until `launch`
+    knows that the run goes on. It is raised, too, where what a run writes would replace
+    what is no run's: a file in the place of samples/, or notes beside the weights of a
+    bundle; and for a path that no checkpoint can be read back from.
     Where another run may be in the folder, `train.runtime.launch.claimed` keeps it out.
 
     force: take the folder over all the same, also of one with other paths. Everything
@@ -235,13 +236,16 @@ def refusal(
         path: pair
         for path, pair in diff(old, new).items()
         if not is_free(path)
-        if not (_matches(path, moves) and all(isinstance(x, str) for x in pair))
+        if not (all(isinstance(x, str) for x in pair) and _moved(path, pair, moves))
     }
     if changes:
         shown = [f"{at}: {_short(a)} -> {_short(b)}" for at, (a, b) in changes.items()]
         more = len(shown) - SHOWN
         listed = ", ".join(shown[:SHOWN]) + (f" and {more} more" if more > 0 else "")
-        return f"{what} belongs to another experiment, {old.name!r} ({listed})"
+        advice = "; of what has moved leave a link where it was"
+        if not all(_matches(path, PATHS) for path in changes):
+            advice = ""
+        return f"{what} belongs to another experiment, {old.name!r} ({listed}){advice}"
     game = getattr(old, "adversarial", None)
     ends = old.optimizer.ends or bool(game and game.optimizer.ends)
     steps = old.run.steps, new.run.steps
@@ -252,6 +256,12 @@ def refusal(
             f"goes on so"
         )
     return ""
+
+
+def _moved(path: str, pair: tuple[str, str], moves: Sequence[str]) -> bool:
+    """Whether a field may hold either text: in `moves`, or a path to the same place."""
+    same = len({os.path.realpath(from_home(each)) for each in pair}) == 1
+    return _matches(path, moves) or (same and all(pair) and _matches(path, PATHS))
 
 
 def is_free(path: str) -> bool:

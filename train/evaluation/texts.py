@@ -13,6 +13,7 @@ from train.evaluation.likeness import NEIGHBOURS
 from train.evaluation.means import Mean
 from train.modalities import Batch, Modality
 from train.pipeline import open_examples
+from train.runtime import hosts
 from vqdit.shapes import Float, Int
 
 PAIRS = 2**16  # bins of pairs of neighbouring characters
@@ -88,8 +89,10 @@ class TextReference:
     def known(self) -> Int[np.ndarray, "n"] | None:
         if not self._copies:
             return None
-        said = _said(self.data, True, self.source)
-        return np.unique([_mark(str(text)) for batch in said for text in batch["x"]])
+        with hosts.together():
+            said = _said(self.data, True, self.source)
+            marks = [_mark(str(text)) for batch in said for text in batch["x"]]
+        return np.unique(marks)
 
     @functools.cached_property
     def _training(self) -> list[str]:

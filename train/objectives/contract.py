@@ -37,10 +37,12 @@ def finished(
     variables = jax.device_put(hosts.gather(variables))  # once, not for each batch
     sums = np.zeros((3, model.latent_dim))  # of 1, z and its square
     examples = open_examples(data, True)
-    for batch in all_of(examples, data, "measuring latents", most):
-        z = latents_of(model, variables, batch["x"])[batch["valid"]]
-        z = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
-        sums += np.stack([np.full(z.shape[1], len(z)), z.sum(0), np.square(z).sum(0)])
+    with hosts.together():
+        for batch in all_of(examples, data, "measuring latents", most):
+            z = latents_of(model, variables, batch["x"])[batch["valid"]]
+            z = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
+            ones = np.full(z.shape[1], len(z))
+            sums += np.stack([ones, z.sum(0), np.square(z).sum(0)])
     sites, total, squares = hosts.total(sums)
     mean = total / sites
     std = np.sqrt(np.maximum(squares / sites - np.square(mean), 1e-12))

@@ -169,6 +169,7 @@ class LatentCache:
         again = lambda error: f"{folder / DESCRIPTION}: {error}; encode again"
         with refused("damaged", again):
             paths, digests = self._described(sealed.opened(stored), folder)
+        self.mark = str(stored.get(sealed.SEAL, ""))  # of the hashes of all records
         with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
             checked = pool.map(_verify, paths, digests)
             deque(progress(checked, "checking the cache", len(paths), "shard"), 0)

@@ -135,6 +135,7 @@ def keep_statistics(
         statistics = statistics_of(data)
         if write:
             kept = {"of": _key(data), "statistics": describe(statistics)}
+            kept["anywhere"] = _key(data, anywhere=True)
             kept["data"] = probe(data, train=True)
             writing.write(path, sealed.sealed(kept))
         return statistics
@@ -157,27 +158,35 @@ def _believed(path: Path, data: Modality) -> Statistics:
         stored = read_json(path)
         with reading("damaged"):
             stored = sealed.opened(stored)
-            statistics, of = build(stored["statistics"], ("train",)), stored["of"]
+            statistics = build(stored["statistics"], ("train",))
+            same = stored["of"] == _key(data)
+            # Files of before, and those of data without a mark, keep their path.
+            same = same or stored.get("anywhere", "") == _key(data, True) != ""
     except ValueError as error:
         raise BadInput(
             f"{path}: {error}; remove it to fit the statistics again"
         ) from error
-    if of != _key(data) or not isinstance(statistics, Statistics):
+    if not same or not isinstance(statistics, Statistics):
         raise BadInput(
             f"{path} was fitted on other data than this run reads now; give the run "
             "its data back, or start another --workdir"
         )
     if "data" in stored:  # not of before
         refuse_others(stored["data"], data, str(path))
-    _known[of] = statistics
+    believe(data, statistics)
     return statistics
 
 
-def _key(data: Modality) -> str:
+def _key(data: Modality, anywhere: bool = False) -> str:
+    """Of the settings, and of what tells the records from others at the same path; or
+    `anywhere`, and "" where nothing does."""
+    records, free = records_of(data, True), (*FREE, *["data_dir"] * anywhere)
+    if anywhere and not records.mark:
+        return ""
     fields = {
         name: value
         for name, value in describe(data)["fields"].items()
-        if name not in FREE
+        if name not in free
         and (name not in LATER or getattr(data, name) != LATER[name])
     }
     for value in fields.values():
@@ -185,5 +194,6 @@ def _key(data: Modality) -> str:
             name = value["class"].rpartition(".")[2]
             value["class"] = WAS.get(name, name)
     kind = type(data).__name__
-    text = json.dumps([kind, fields, records_of(data, True).identity], sort_keys=True)
+    of = records.mark if anywhere else records.identity
+    text = json.dumps([kind, fields, of], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

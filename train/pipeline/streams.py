@@ -19,9 +19,9 @@ from train.progress import progress, say
 from vqdit.shapes import Bool, Int
 from vqdit.tokenizer import Value
 
-# Values that are encoded as a run begins, a million texts in half a minute; and
-# examples that are read where the source does not tell them.
-CHECKED, READ = 2**20, 256
+# Values that are encoded as a run begins, a few seconds long: of texts, which are slow,
+# the longest; and examples that are read where the source does not tell them.
+CHECKED, LONGEST, READ = 2**20, 2**17, 256
 
 
 class JointExamples:
@@ -71,16 +71,16 @@ class JointExamples:
         return self._join.count
 
     def made_of(self) -> dict[str, Any]:
-        """Stream -> a probe of the records that it is trained on, as its cache has it;
-        None of a cache that has none."""
-        if self.cached:
-            return {
-                name: part.cache.contract.get("data")
-                for name, part in self.parts.items()
-                if isinstance(part, CachedExamples)
-            }
-        probes = {data: probe(data, True) for data in dict.fromkeys(self.data.values())}
-        return {name: probes[data] for name, data in self.data.items()}
+        """Stream -> a probe of the records that it is trained on, as its cache has it,
+        and their mark, or the cache's; None of a cache that has no probe."""
+        found: dict[str, Any] = {}
+        for name, part in self.parts.items():
+            if isinstance(part, CachedExamples):
+                of, mark = part.cache.contract.get("data"), part.cache.mark
+            else:
+                of, mark = probe(part.data, True), part.source.mark
+            found[name] = {**of, "mark": mark} if isinstance(of, dict) else of
+        return found
 
     def augmented(self, indices: np.ndarray, epochs: np.ndarray, seed: int) -> Batch:
         """{"streams": {name: (b, ...)}, "known": {name: (b, ...)}, "label": (b,)}.
@@ -239,14 +239,20 @@ def check_values(tokenizer: Value, examples: Examples, name: str) -> bool:
     """Whether there are any values. Raises BadInput for one that has no codes, such as
     a text that is too long: else training ends when it comes to it.
 
-    All that are told, or those of a few examples, of all classes of a sorted set; as
-    many at once as suit the memory.
+    All that are told, or those of a few examples, of all classes of a sorted set; of
+    texts those that may have too many codes, the longest first, so that what is advised
+    does for the others. As many at once as suit the memory.
     """
     told = examples.told(tokenizer.source)
     count = len(examples) if told is None else len(told)
     chosen = spaced(count, READ if told is None else CHECKED)
+    which, unsure = f"each {tokenizer.source}", count
+    if told is not None and (most := tokenizer.most_codes(told)) is not None:
+        unsure = int((most > tokenizer.length).sum())
+        chosen = np.argsort(-most, kind="stable")[: min(unsure, LONGEST)]
+        which = f"the longest {tokenizer.source}"
     size = VALUES_CHUNK if told is None else LIGHT_CHUNK
-    there = False
+    there = told is not None and any(value is not None for value in told)
     doing = f"checking each {tokenizer.source}"
     for low in progress(range(0, len(chosen), size), doing, unit="chunk"):
         rows = chosen[low : low + size]
@@ -257,10 +263,10 @@ def check_values(tokenizer: Value, examples: Examples, name: str) -> bool:
         with blame(f"streams.{name}.tokenizer"):
             tokenizer.encode(tokenizer.seen(values)[0])
         there |= any(value is not None for value in values)
-    if there and len(chosen) < count:
+    if there and len(chosen) < unsure:
         say(
-            f"streams.{name}: each {tokenizer.source} of {len(chosen):,} examples of "
-            f"{count:,} is known to have codes; another that has none ends training"
+            f"streams.{name}: {which} of {len(chosen):,} examples of {count:,} is "
+            "known to have codes; another that has none ends training"
         )
     return there
 

@@ -16,6 +16,7 @@ from train.config.workdir import (
     CONFIG_FILE,
     MOVES,
     open_workdir,
+    read_config,
     refusal,
     save_config,
 )
@@ -144,14 +145,18 @@ def launch(
         else:
             state, position, meta = restored
             window = meta.get("window")
-            _check_owner(workdir, meta.get("experiment"), experiment, reschedule)
-            changed = [n for n, v in depends.items() if meta.get(n) != v]
-            if changed:
-                raise BadInput(
-                    f"{workdir} was trained with another {changed[0]} than is there "
-                    f"now; bring that one back, or write another --workdir"
+            with hosts.together():  # each has looked at its own
+                moves = _moves(meta.get("data"), probes)
+                _check_owner(
+                    workdir, meta.get("experiment"), experiment, reschedule, moves
                 )
-            _refuse_other_data(workdir, meta.get("data"), probes)
+                changed = [n for n, v in depends.items() if meta.get(n) != v]
+                if changed:
+                    raise BadInput(
+                        f"{workdir} was trained with another {changed[0]} than is "
+                        f"there now; bring that one back, or write another --workdir"
+                    )
+                _refuse_other_data(workdir, meta.get("data"), probes)
             say(f"{workdir}: continuing from step {int(state.step)}")
         with hosts.together():
             if hosts.first():  # a run that is refused has written nothing
@@ -232,14 +237,31 @@ def _refuse_other_data(workdir: Path, stored: Any, now: dict[str, Any]) -> None:
                 )
 
 
+def _moves(stored: Any, now: dict[str, Any]) -> Sequence[str]:
+    """Fields that may hold another path than when a checkpoint was written: of data and
+    caches where it says that what is there now is the same."""
+    of = (stored if isinstance(stored, dict) else {}), now
+    marks = [
+        {n: x.get("mark") if isinstance(x, dict) else None for n, x in each.items()}
+        for each in of
+    ]
+    same = marks[0] == marks[1] and marks[0] and all(marks[0].values())
+    return MOVES if same else MOVES[:1]
+
+
 def _check_owner(
-    workdir: Path, stored: Any, experiment: Experiment, reschedule: bool
+    workdir: Path,
+    stored: Any,
+    experiment: Experiment,
+    reschedule: bool,
+    moves: Sequence[str],
 ) -> None:
-    """Raises BadInput where a checkpoint says that it is of another experiment."""
-    if stored is None:  # one of 0.1.0, which told nothing
-        return
+    """Raises BadInput where a checkpoint says that it is of another experiment, but for
+    the paths in `moves`."""
     try:
-        owner = build(stored, ("vqdit", "train", *own_packages(experiment)))
+        owner = stored and build(stored, ("vqdit", "train", *own_packages(experiment)))
+        if stored is None:  # one of 0.1.0, which told nothing
+            owner = read_config(workdir / CONFIG_FILE, experiment)
         if not isinstance(owner, Experiment):
             raise ValueError(f"it is a {type(owner).__name__}")
     except Exception as error:  # fields may be of any type
@@ -247,7 +269,7 @@ def _check_owner(
             f"{workdir}/checkpoints are of an experiment that this version cannot "
             f"read: {briefly(error)}{naming(error)}; use the version that wrote them"
         ) from error
-    if why := refusal(owner, experiment, f"{workdir}/checkpoints", reschedule, MOVES):
+    if why := refusal(owner, experiment, f"{workdir}/checkpoints", reschedule, moves):
         raise BadInput(
             f"{why}; bring back the checkpoints of {workdir}/{CONFIG_FILE}, or write "
             f"another --workdir"

@@ -1,5 +1,6 @@
 """Signals that are already in memory: scikit-learn's digits, and arrays of an .npz."""
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from train.modalities.files.stored import from_home, printable
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.sources.classes import refuse_sparse
-from train.sources.source import Source
+from train.sources.source import Source, marked
 from train.sources.split import divided, refuse_rule_of_parts
 from vqdit.shapes import Int
 
@@ -100,7 +101,11 @@ def open_npz(data: Modality, train: bool) -> Arrays:
         rows = divided(data, train, draws, str(path), key or ())
     names = tuple(map(str, range(classes)))
     keys = None if key is None else [key[row] for row in rows]
-    return Arrays(data, x[rows], label[rows], names, rate, str(path), keys)
+    found = Arrays(data, x[rows], label[rows], names, rate, str(path), keys)
+    with zipfile.ZipFile(path) as file:
+        parts = [(each.filename, each.CRC, each.file_size) for each in file.infolist()]
+    found.mark = marked(parts)
+    return found
 
 
 def _arrays(

@@ -23,7 +23,7 @@ from train.modalities.record import Record
 from train.progress import progress
 from train.sources.builds import command, prepare_set, version_of
 from train.sources.folder import CHECKED
-from train.sources.source import Source
+from train.sources.source import Source, marked
 from train.sources.split import divided
 from vqdit.sealed import parsed
 
@@ -196,9 +196,9 @@ def open_prepared(data: Modality, train: bool) -> Prepared:
     divides = rule or alone
     field = "train_split" if train or divides else "test_split"
     with _whole(folder):
-        records, light = _records(data, root, folder, info, field)
+        records, light, mark = _records(data, root, folder, info, field)
     found = Prepared(data, folder, records)
-    found.light = light
+    found.light, found.mark = light, mark
     if not divides:
         return found
     draws, files = chance(0, np.arange(len(found))), found.file_names() if rule else ()
@@ -206,7 +206,8 @@ def open_prepared(data: Modality, train: bool) -> Prepared:
 
 
 def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
-    """(random access to the encoded records of a split, whether they are light)."""
+    """(random access to the encoded records of a split, whether they are light, the
+    mark of their files)."""
     # Slow to import, and most runs of the demo need none.
     from array_record.python import array_record_data_source
     from tensorflow_datasets.core import naming, splits
@@ -255,9 +256,9 @@ def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise BadInput(f"{folder}: cannot open its records ({error})") from error
-    size = sum(path.stat().st_size for path in paths)
+    sizes = {path.name: path.stat().st_size for path in paths}
     count = sum(each.examples_in_shard for each in found.file_instructions)
-    return records, size / count < LIGHT_BYTES
+    return records, sum(sizes.values()) / count < LIGHT_BYTES, marked(sizes)
 
 
 def _whole(folder: Path) -> AbstractContextManager[None]:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from train.errors import BadInput
@@ -62,13 +62,24 @@ class Listing:
         return " ".join(self.class_names) if self.numbered and changed else ""
 
 
-def listing(root: Path, data: Modality) -> Listing:
-    """Of a manifest, where the folder holds one, else of all that lies in it."""
+def listing(root: Path, data: Modality, divides: bool = False) -> Listing:
+    """Of a manifest, where the folder holds one, else of all that lies in it.
+
+    divides: it is to be divided by holdout; BadInput where it holds parts of a set
+        already, which would be taken for classes.
+    """
     manifests = _manifests(root, data)
     if len(manifests) > 1:
         several = listed(path.name for path in manifests)
         raise BadInput(f"{root}: several manifests ({several}); keep one")
-    return _of_manifest(manifests[0], data) if manifests else _of_tree(root, data)
+    if manifests:
+        return _of_manifest(manifests[0], data)
+    return _of_tree(root, data, divides)
+
+
+def undivided(root: Path, data: Modality) -> Listing:
+    """`listing` of what holdout divides, as one function whenever it is asked for."""
+    return listing(root, data, divides=True)
 
 
 def _manifests(root: Path, data: Modality) -> list[Path]:
@@ -79,12 +90,13 @@ def _manifests(root: Path, data: Modality) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith("."))
 
 
-def refuse_parts(root: Path, data: Modality) -> None:
-    """Raises BadInput where a folder that is to be divided by holdout holds parts of a
-    set already, which would be taken for classes."""
-    if _manifests(root, data):
-        return
-    names = _folders(root)
+def _refuse_parts(root: Path, below: Sequence[tuple[str, ...]], data: Modality) -> None:
+    """Raises BadInput for parts of a set. below: the path of every folder."""
+    names = sorted(parts[0] for parts in below if len(parts) == 1)
+    deeper: dict[str, list[str]] = {name: [] for name in names}
+    for parts in below:
+        if len(parts) == 2:
+            deeper[parts[0]].append(parts[1])
     training, held = parts_among(names)
     if training and held:
         raise BadInput(
@@ -96,9 +108,10 @@ def refuse_parts(root: Path, data: Modality) -> None:
             f"{root} holds {names[0]}/, a part and no class; write "
             f"data.data_dir={root / names[0]}, of which data.holdout keeps a share"
         )
-    for inside in (root / name for name in names):
-        training, held = parts_among(_folders(inside))
+    for name, inner in deeper.items():
+        training, held = parts_among(inner)
         if training and held:
+            inside = root / name
             raise BadInput(
                 f"{inside} holds {training[0]}/ and {held[0]}/, which are parts; write "
                 f"data.holdout='match:/({'|'.join(held)})/', or data.data_dir={inside} "
@@ -112,15 +125,6 @@ def refuse_parts(root: Path, data: Modality) -> None:
                 f"data.{field}={own}: {root} holds {other}/ and no {own}/; write one "
                 f"of {', '.join(names)}"
             )
-
-
-def _folders(root: Path) -> list[str]:
-    try:
-        with os.scandir(root) as found:  # which knows what is a folder, of a million
-            names = [each.name for each in found if each.is_dir()]
-    except OSError:  # `folders` counts it
-        return []
-    return sorted(name for name in names if not name.startswith("."))
 
 
 def parts_among(names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -148,13 +152,15 @@ def splits_of(training: str, held: str, data: Modality) -> str:
     return " ".join(f"data.{n}={v}" for n, v in wanted.items() if v != getattr(data, n))
 
 
-def _of_tree(root: Path, data: Modality) -> Listing:
+def _of_tree(root: Path, data: Modality, divides: bool) -> Listing:
     """Files by extension, and folders of pictures where those are signals; the class is
-    the first sub-folder, a caption the .txt beside."""
+    the first sub-folder, a caption the .txt beside. divides: of `listing`."""
     found: set[Path] = set()
+    below: list[tuple[str, ...]] = []
     others: list[Path] = []
     left_out: Counter[str] = Counter()
     for folder, names in folders(root, left_out):
+        below.append(folder.relative_to(root).parts)
         for name in names:
             path = folder / name
             if name.lower().endswith(data.suffixes):
@@ -163,6 +169,8 @@ def _of_tree(root: Path, data: Modality) -> Listing:
                 found.add(folder.relative_to(root))
             else:
                 others.append(path)
+    if divides:
+        _refuse_parts(root, below, data)
     files = sorted(found)
     classes = [file.parts[0] if len(file.parts) > 1 else None for file in files]
     names = sorted({name for name in classes if name is not None}, key=natural)

@@ -15,8 +15,8 @@ from train.modalities.files.stored import Member, counted, from_home
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.progress import progress
-from train.sources.entries import Entry, Listing, listing, parts_among, refuse_parts
-from train.sources.source import Source
+from train.sources.entries import Entry, Listing, listing, parts_among, undivided
+from train.sources.source import Source, marked
 from train.sources.split import divided, name_draw, refuse_rule, ruled
 from vqdit.shapes import Float, Int
 
@@ -160,12 +160,25 @@ class Part(Source):
     @property
     def identity(self) -> str:
         """Names and sizes, which differ where the files do."""
-        root = self.folder.root
         entries = (self.folder.entries[row] for row in self.rows)
-        return "\n".join(
-            f"{e.file} {e.size if e.content else (root / e.file).stat().st_size}"
-            for e in entries
-        )
+        return "\n".join(f"{each.file} {self._size(each)}" for each in entries)
+
+    def _size(self, entry: Entry) -> int:
+        """-1 of a link to nothing, which may be found only as training meets it."""
+        if entry.content:
+            return entry.size
+        try:
+            return (self.folder.root / entry.file).stat().st_size
+        except OSError:
+            return -1
+
+    @functools.cached_property
+    def mark(self) -> str:
+        """Of sizes those of as many files as are read when they are opened."""
+        entries = [self.folder.entries[row] for row in self.rows]
+        told = [(each.file, each.label, each.caption, each.boxes) for each in entries]
+        some = entries[:: -(-len(entries) // CHECKED)]
+        return marked(self.class_names, told, list(map(self._size, some)))
 
     def take(self, rows):
         return [self._readable(int(row)) for row in rows]
@@ -210,9 +223,7 @@ def open_folder(data: Modality, train: bool) -> Part:
         if others := sorted(others.difference(part.name for part in parts)):
             log.warning("%s: in neither part: %s", root, ", ".join(others))
         return parted(lambda i, names: folder_of(parts[i], data, names), train)
-    if not rule:
-        refuse_parts(root, data)
-    folder = folder_of(root, data)
+    folder = folder_of(root, data, None, listing if rule else undivided)
     training, held = parts_among(folder.class_names)
     if rule and train and training and held:
         log.warning(

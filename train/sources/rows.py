@@ -57,7 +57,7 @@ class Rows(Source):
             draws = np.array(list(map(name_draw, keys))) if keys else chance(0, mine)
             mine = divided(data, train, draws, str(path), ruled(data, keys))
         super().__init__(len(mine), names)
-        self.identity = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.identity = self.mark = hashlib.sha256(path.read_bytes()).hexdigest()
         self.labels = self._labels = np.array(labels, int)[mine]
         self.keys = [keys[row] for row in mine] if keys else None
         self._rows, self._mine = rows, mine

@@ -39,7 +39,7 @@ class Portion(Source):
         self.found, self.refused = whole.found, whole.refused
         self.left_out, self.light = whole.left_out, whole.light
         self.named = whole.named
-        self.identity = whole.identity
+        self.identity, self.mark = whole.identity, whole.mark
         self.labels = None if whole.labels is None else whole.labels[self.rows]
         taken_rows = self.rows.tolist()
         self.keys = None if keys is None else [keys[row] for row in taken_rows]

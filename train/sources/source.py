@@ -1,5 +1,6 @@
 """Random access to stored records, so that a position in the data is an integer."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +13,11 @@ from train.modalities.record import Record
 KEPT_BYTES = 2**30
 
 
+def marked(*what: Any) -> str:
+    """What `Source.mark` is, of values that are written alike wherever they are."""
+    return hashlib.sha256(repr(what).encode(errors="backslashreplace")).hexdigest()
+
+
 class Source:
     """Records by index; `take` keeps those that were read while they fit into memory.
 
@@ -20,6 +26,9 @@ class Source:
     classes:     number of classes, 0 where records have no label.
     class_names: one per class, or empty.
     identity:    text that differs where the data behind it does.
+    mark:        a digest of all that is known of the records before they are read, such
+                 as names, sizes and captions: by it they are known at another path; ""
+                 where that does not tell them from others.
     light:       reading is so cheap that threads would only wait for each other.
     found, refused: how many files there were, and (file, why) of the unreadable ones.
     labels:      of all records, where they are known without reading these, or None.
@@ -31,6 +40,7 @@ class Source:
 
     class_names: tuple[str, ...] = ()
     identity: str = ""
+    mark: str = ""
     order: str = ""
     labels: np.ndarray | None = None
     keys: Sequence[str] | None = None

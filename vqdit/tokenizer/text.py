@@ -90,6 +90,10 @@ class Text(Value):
             row[: len(codes)] = codes[: self.length]
         return out
 
+    def most_codes(self, values: Sequence[str | None]) -> Int[np.ndarray, "b"]:
+        """Its bytes: each is of one code."""
+        return np.array([len(_bytes(text or "")) for text in values], int)
+
     def known(self, values: Sequence[str | None]) -> Bool[np.ndarray, "b"]:
         """An empty text is none."""
         return np.array([bool(text) for text in values], bool)

@@ -70,6 +70,12 @@ class Value(Checked):
         """Codes int32, any where nothing is known. Raises ValueError, in one line."""
         raise NotImplementedError
 
+    def most_codes(self, values: Any) -> Int[np.ndarray, "b"] | None:
+        """How many codes each has at most, where that is known without making them; who
+        has no more than `length` is sure to be encoded."""
+        del values
+        return None
+
     def known(self, values: Any) -> Bool[np.ndarray, "b *grid"]:
         """(b,) or (b, *grid): where there is something. What is not known is neither
         seen nor scored; of a stream that is drawn it is what is drawn."""

@@ -53,21 +53,35 @@ def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def stamp(folder: pathlib.Path) -> tuple[int, ...] | None:
+def stamp(folder: pathlib.Path) -> tuple[bytes, ...] | None:
     """What tells a bundle from the next one in its place; None where there is none.
 
+    It is what its config.json, and those of its tokenizers, say: of their weights the
+    hash. Numbers and times of files are no part of it, which some mounts make up anew.
     No two folders change places at once everywhere: between one's going and the
     other's coming this waits, a second at most, for `save` to be done.
     """
     for looked in range(20):
         try:
-            found = (folder / FILES[0]).stat()
-            return found.st_ino, found.st_mtime_ns, found.st_size
+            parts = sorted(folder.glob(f"tokenizers/*/{FILES[0]}"))
+            return tuple(map(_said, [folder / FILES[0], *parts]))
         except OSError:
             if looked and not is_going(folder):  # twice: it may just have come
                 break
             time.sleep(0.05)
     return None
+
+
+def _said(path: pathlib.Path) -> bytes:
+    """What a file says, as far as it may; nothing of a pipe, which has no end."""
+    path.stat()
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(sealed.LARGEST)
+    except OSError:  # who reads it next says why
+        pass
+    return b""
 
 
 def is_going(folder: pathlib.Path) -> bool:

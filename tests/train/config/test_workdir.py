@@ -157,18 +157,23 @@ def test_what_a_machine_needs_may_change(tmp_path):
 
 
 def test_what_is_compared_by_its_content_may_lie_elsewhere(tmp_path):
-    """A tokenizer; not data, whose captions nothing compares, nor what has no path any
-    more. By --force the folder is taken over."""
-    paths = {"streams.image.tokenizer": "runs/tok"}
-    kept = {"cache": "runs/cache", "init": "runs/old", "data.data_dir": "a"}
-    there = replaced(JOINT, paths | kept)
+    """And what is not, where another path leads to the same place; not what has no path
+    any more. By --force the folder is taken over."""
+    paths = {"streams.image.tokenizer": "runs/tok", "cache": "runs/cache"}
+    there = replaced(JOINT, paths | {"init": "runs/old", "data.data_dir": "a"})
     open_workdir(tmp_path, there)
-    moved = replaced(there, {at: f"../{path}" for at, path in paths.items()})
+    elsewhere = {at: f"../{path}" for at, path in paths.items()}
+    moved = replaced(there, elsewhere | {"data.data_dir": "/b"})
     open_workdir(tmp_path, moved)
-    others = {at: f"../{path}" for at, path in kept.items()}
-    for at, value in (others | {"streams.image.tokenizer": Labels(10)}).items():
-        with pytest.raises(BadInput, match=rf"another experiment, .* \({at}: "):
+    open_workdir(
+        tmp_path, replaced(moved, {"init": os.path.abspath("runs/../runs/old")})
+    )
+    other = {"init": "../runs/old", "streams.image.tokenizer": Labels(10)}
+    for at, value in (other | {"cache": None, "data.test_split": "./test"}).items():
+        with pytest.raises(BadInput, match=rf"another experiment, .* \({at}: ") as e:
             open_workdir(tmp_path, replaced(moved, {at: value}))
+        paths_differ = at != "data.test_split"
+        assert ("leave a link where it was; write" in str(e.value)) == paths_differ
     open_workdir(tmp_path, moved, force=True)
     assert (tmp_path / "config.json.replaced-1").exists()
     assert read_config(tmp_path / "config.json") == moved

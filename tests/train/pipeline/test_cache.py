@@ -74,9 +74,10 @@ def test_batches_have_the_order_of_the_pictures_they_came_from(tmp_path):
     joined = JointExamples({"x": images}, {}, True, caches=cached)
     assert joined.made_of() == {"x": None}  # of before caches said it
     both = JointExamples({"x": images, "y": images}, {}, True)
-    assert both.made_of() == dict.fromkeys("xy", statistics.probe(images, True))
-    read.contract["data"] = "a probe"
-    assert joined.made_of() == {"x": "a probe"}
+    now = {**statistics.probe(images, True), "mark": both.parts["x"].source.mark}
+    assert both.made_of() == dict.fromkeys("xy", now) and now["mark"]
+    read.contract["data"] = {"a": "probe"}
+    assert joined.made_of() == {"x": {"a": "probe", "mark": read.mark}} and read.mark
     from_cache = joined.batches(4, seed=2, start=1)
     from_images = batches(images, True, 4, seed=2, start=1)
     for a, b in itertools.islice(zip(from_cache, from_images, strict=True), 6):

@@ -240,6 +240,21 @@ def test_statistics_of_other_data_are_refused(tmp_path):
             keep_statistics(Made(), tmp_path)
 
 
+def test_statistics_are_those_of_data_that_have_moved(tmp_path, monkeypatch):
+    """Which are known by their mark; those without keep their path."""
+    monkeypatch.setattr(Parts, "mark", "of these", raising=False)
+    fitted = keep_statistics(Made(data_dir="a"), tmp_path)
+    monkeypatch.setattr(statistics, "_known", {})
+    monkeypatch.setattr(statistics, "moments_of", None)
+    assert keep_statistics(Made(data_dir="b"), tmp_path) == fitted
+    assert statistics_of(Made(data_dir="b")) == fitted
+    for mark in ("of others", ""):
+        monkeypatch.setattr(Parts, "mark", mark)
+        with pytest.raises(BadInput, match="statistics.json was fitted on other data"):
+            keep_statistics(Made(data_dir="b"), tmp_path)
+        keep_statistics(Made(data_dir="a"), tmp_path)
+
+
 def test_records_that_changed_under_their_names_are_told_from_the_old(
     tmp_path, monkeypatch
 ):

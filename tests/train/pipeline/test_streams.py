@@ -1,6 +1,7 @@
 """Batches of streams: what belongs together, and what is known of it."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ from PIL import Image
 from tests.train.fresh import batches
 from train.errors import BadInput
 from train.modalities import Images, Series, Video
-from train.pipeline import JointExamples, open_examples
+from train.pipeline import JointExamples, open_examples, streams
 from train.pipeline.statistics import records_of
 from train.pipeline.streams import check_values
-from vqdit.tokenizer import Bytes, Labels
+from vqdit.tokenizer import BPE, Bytes, Labels
 
 DIGITS = Images(name="digits", size=8, channels=1, threads=0)
 SMALL = Series(length=16, channels=2, examples=40, threads=0)
@@ -156,6 +157,26 @@ def test_values_that_are_not_told_are_looked_at_in_a_few_examples(monkeypatch, c
         check_values(Bytes(4), part, "word")
     assert not check_values(Bytes(5), open_examples(DIGITS, True), "word")
     assert not capsys.readouterr().err
+
+
+def test_of_told_texts_those_that_may_be_too_long_are_encoded(monkeypatch, capsys):
+    """The longest first: a million take a second. Bytes say how many codes there are,
+    and of pairs how many at most."""
+    texts, asked = [None, "abab", "ab" * 3, "abcdefg", "ab" * 4], []
+    part = SimpleNamespace(told=lambda name: texts)
+    pairs = BPE.train(["ab ab abab"] * 9, 258, 4)
+    encode = BPE.encode
+    noted = lambda own, values: asked.append(list(values)) or encode(own, values)
+    monkeypatch.setattr(BPE, "encode", noted)
+    monkeypatch.setattr(streams, "LIGHT_CHUNK", 1)
+    monkeypatch.setattr(streams, "LONGEST", 1)
+    assert check_values(pairs, part, "word") and asked == [["ab" * 4]]
+    assert "longest caption of 1 examples of 5 is known" in capsys.readouterr().err
+    monkeypatch.setattr(streams, "LONGEST", 9)
+    with pytest.raises(BadInput, match="the text 'abcdefg' takes 6 codes"):
+        check_values(pairs, part, "word")
+    monkeypatch.setattr(Bytes, "encode", None)
+    assert check_values(Bytes(8), part, "word") and not capsys.readouterr().err
 
 
 def folder_of(path, names, **fields):

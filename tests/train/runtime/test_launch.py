@@ -305,8 +305,9 @@ def test_the_lock_goes_with_its_process(tmp_path):
             pass
 
 
-def test_checkpoints_of_another_experiment_are_not_continued(tmp_path):
-    """Of the very same shapes: another seed, rate, or batch."""
+def test_checkpoints_of_another_experiment_are_not_continued(tmp_path, monkeypatch):
+    """Of the very same shapes: another seed, rate, or batch. What one of several
+    processes finds to be another, all refuse."""
     other = replaced(EXPERIMENT, {"optimizer.peak_lr": 0.5})
     run(tmp_path / "a")
     run(tmp_path / "b", other)
@@ -321,8 +322,11 @@ def test_checkpoints_of_another_experiment_are_not_continued(tmp_path):
     assert not (tmp_path / "a" / "checkpoints" / "8").exists()
     run(tmp_path / "b", replaced(other, {"run.steps": 8, "run.keep": 1}))
     before = read_config(tmp_path / "b" / "config.json")
-    with pytest.raises(BadInput, match="trained with another tokenizer"):
+    left = []
+    monkeypatch.setattr(launching.hosts, "together", noting(left))
+    with pytest.raises(BadInput, match="trained with another tokenizer") as caught:
         run(tmp_path / "b", other, depends={"tokenizer": "of then"})
+    assert left == [str(caught.value)]
     assert read_config(tmp_path / "b" / "config.json") == before != other
 
 
@@ -352,6 +356,24 @@ def test_a_run_does_not_go_on_with_other_records(tmp_path, some, count, message)
     for damaged in ({"image": 3}, {"image": {"records": 2, "some": "x"}}):
         with pytest.raises(BadInput, match="what they were trained on is damaged"):
             launching._refuse_other_data(tmp_path, damaged, now)
+
+
+@pytest.mark.parametrize("mark", ["the same", "another", "", None])
+def test_data_may_have_moved_where_their_mark_is_the_same(tmp_path, mark):
+    """A checkpoint without one keeps the path, as one of 0.1.0 that of config.json."""
+    probes = {"image": PROBES["image"] | {"mark": mark}, "word": {"mark": "x"}}
+    stored = {n: {"mark": x["mark"] and "the same"} for n, x in probes.items()}
+    stored["word"] = {"mark": "x"}
+    borne_out = launching._moves(stored, probes)
+    was = replaced(EXPERIMENT, {"data.data_dir": "a"})
+    now = replaced(EXPERIMENT, {"data.data_dir": "b"})
+    owners = [(describe(was), borne_out), (None, launching._moves([], probes))]
+    save_config(was, tmp_path / "config.json")
+    for owner, moves in owners[mark == "the same" :]:
+        with pytest.raises(BadInput, match="data_dir: 'a' -> 'b'.; of what has moved"):
+            launching._check_owner(tmp_path, owner, now, False, moves)
+    if mark == "the same":
+        launching._check_owner(tmp_path, describe(was), now, False, borne_out)
 
 
 def test_checkpoints_that_do_not_say_whose_they_are_are_continued(

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 import os
@@ -39,12 +40,21 @@ def everything(images: Images) -> dict[int, dict]:
     }
 
 
-def test_classes_come_from_sorted_sub_folders_nested_or_not(tmp_path):
+def test_classes_come_from_sorted_sub_folders_nested_or_not(tmp_path, monkeypatch):
+    """Each folder is looked through once, for both parts: one may hold a million."""
     for i in range(12):
         draw(tmp_path / ("zebra", "ant", "bee/deep")[i % 3] / f"{i}.png", i)
     (tmp_path / "ant" / "notes.md").write_text("not a picture")
     (tmp_path / "ant" / "._0.png").write_bytes(b"a file manager's litter")
+    scan, seen = os.scandir, []
+    monkeypatch.setattr(
+        os, "scandir", lambda path: seen.append(str(path)) or scan(path)
+    )
     examples = everything(at(tmp_path))
+    seen.sort()
+    names = ("ant", "bee", "bee/deep", "zebra")
+    assert seen[-4:] == [f"{tmp_path}/{name}" for name in names]
+    assert set(seen[:-4]) == {str(tmp_path)}
     assert sorted(examples) == list(range(12))
     assert all(e.label == (2, 0, 1)[i % 3] for i, e in examples.items())
     assert "caption" not in examples[0].more
@@ -492,11 +502,37 @@ def test_class_names_that_are_no_text_are_escaped(tmp_path):
 
 
 def test_a_file_of_another_size_is_other_data(tmp_path):
-    """By which statistics of before are told from those of what is there now."""
+    """By which statistics of before are told from those of what is there now, and what
+    has moved from others. A link to nothing has none, and may be found only later."""
     data, found = at(tmp_path, holdout=0), []
     draw(tmp_path / "1.png", 1)
     for size in (4, 40, 4):
         draw(tmp_path / "0.png", 0, size)
         forget()
-        found.append(open_source(data, True).identity)
-    assert found[0] == found[2] != found[1]
+        part = open_source(data, True)
+        found.append((part.identity, part.mark))
+    assert found[0] == found[2]
+    assert not {*found[0]} & {*found[1]}
+    (tmp_path / "0.png").unlink()
+    (tmp_path / "0.png").symlink_to("nothing")
+    assert "0.png -1" in part.identity
+
+
+@pytest.mark.parametrize("captions", [None, "captions.csv", "beside"])
+def test_data_are_known_at_another_path_by_their_mark(tmp_path, captions):
+    """Not where a caption, a class or a name is another."""
+    marks = []
+    for place, word in (("a", "x"), ("b/c", "x"), ("d", "y")):
+        for i in range(2):
+            name = word if captions is None else "x"
+            draw(tmp_path / place / name / f"{i}.png", i)
+            if captions == "beside":
+                (tmp_path / place / name / f"{i}.txt").write_text(word)
+        if captions == "captions.csv":
+            text = f"file,caption\nx/0.png,{word}\nx/1.png,{word}\n"
+            (tmp_path / place / captions).write_text(text)
+        data = at(tmp_path / place, holdout=0)
+        marks += [open_source(data, True).mark]
+        half = dataclasses.replace(data, share=0.5)
+        assert open_source(half, True).mark == marks[-1]
+    assert marks[0] == marks[1] != marks[2]

@@ -128,8 +128,8 @@ def crossings(
     wanted = asked([*generator.streams], names)
     with hosts.together():
         answers = answers_of(generator, data, references)
-    of = Crossings(generator, data, answers, join, among, draws, score_draws)
-    judges, key = {} if baseline_steps else _judges(of, references), key_of(seed)
+        of = Crossings(generator, data, answers, join, among, draws, score_draws)
+        judges, key = {} if baseline_steps else _judges(of, references), key_of(seed)
     learning = judges, baseline_steps
     found: dict[str, dict[str, Any]] = {}
     samplers = samplers_of(generator, wanted, scales, sampler)
@@ -137,9 +137,9 @@ def crossings(
         for crossing in wanted:
             answer = of.answers.get(crossing.want)
             exact = of.exact(crossing)
-            if answer is None or not answer.evaluators(exact=exact):
-                continue
             with hosts.together():
+                if answer is None or not answer.evaluators(exact=exact):
+                    continue
                 beside = _beside(of, crossing, exact, baselines, learning, num, key)
             budgets = beside.pop("budgets")
             for scale in scales:
