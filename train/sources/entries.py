@@ -13,7 +13,13 @@ from pathlib import Path
 from train.errors import BadInput
 from train.modalities.boxes import RIGHT, is_box
 from train.modalities.files.pictures import STILLS
-from train.modalities.files.stored import kind_of, listed, natural, printable
+from train.modalities.files.stored import (
+    kind_of,
+    listed,
+    natural,
+    printable,
+    stem_of,
+)
 from train.modalities.modality import Modality
 from train.sources.classes import labelled
 
@@ -173,9 +179,11 @@ def _of_tree(root: Path, data: Modality) -> Listing:
         )
     number = {name: i for i, name in enumerate(names)} | {None: -1}
     texts = {
-        path.with_suffix(""): path for path in others if path.suffix.lower() == ".txt"
+        stem_of(str(path.relative_to(root)), (".txt",)): path
+        for path in others
+        if path.suffix.lower() == ".txt"
     }
-    beside = [texts.get(root / data.stem(str(file))) for file in files]
+    beside = [texts.get(data.stem(str(file))) for file in files]
     used = set(beside)
     left_out.update(kind_of(each.name) for each in others if each not in used)
     captions = [

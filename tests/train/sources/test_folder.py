@@ -68,7 +68,10 @@ def test_the_split_follows_the_name_not_the_neighbours(tmp_path):
 def test_captions_beside_the_images(tmp_path):
     for i in range(4):
         draw(tmp_path / f"{i}.png", i)
-    (tmp_path / "1.txt").write_text(" ein grüner Käfer\n", encoding="utf-8")
+    # A name of two characters on a Mac, of one elsewhere.
+    (tmp_path / "1.png").rename(tmp_path / "1u\u0308.png")
+    caption = tmp_path / "1\u00fc.txt"
+    caption.write_text(" ein grüner Käfer\n", encoding="utf-8")
     (tmp_path / "3.TXT").write_text("of a system of old")
     examples = everything(at(tmp_path))
     assert examples[1].more["caption"] == "ein grüner Käfer"
