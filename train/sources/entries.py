@@ -20,6 +20,7 @@ from train.modalities.files.stored import (
     printable,
     stem_of,
 )
+from train.modalities.files.tables import first_row
 from train.modalities.modality import Modality
 from train.sources.classes import labelled
 
@@ -309,13 +310,15 @@ def _of_table(path: Path) -> Iterator[tuple[str, dict]]:
     """A label of digits is an index."""
     text = decoded(path.read_bytes(), path)
     # Who writes "file, caption" means no column " caption", which nobody would read.
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    mark, _ = first_row(text[:65536])
+    lines = io.StringIO(text, newline="")
+    reader = csv.DictReader(lines, delimiter=mark, skipinitialspace=True)
     try:
         for row in reader:
             if any(row.pop(None, ())):  # else a part of a text would be lost
                 raise BadInput(
                     f"{path} line {reader.line_num}: more entries than columns; put a "
-                    'text with a comma into "..."'
+                    f'text with {mark!r} into "..."'
                 )
             row = {name: value for name, value in row.items() if value}
             if re.fullmatch(NUMBER, row.get("label", "")):

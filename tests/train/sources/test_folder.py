@@ -166,6 +166,11 @@ def test_a_table_gives_captions_and_labels(tmp_path, name, caplog):
     forget()
     source = open_source(at(tmp_path, holdout=0.0), True)
     assert "" not in source[0].more and len(source) == 2
+    # As spreadsheets write it where a comma stands for the point.
+    table.write_text("file;caption\n0.png;a, b\n1.png;c\n")
+    forget()
+    source = open_source(at(tmp_path, holdout=0.0), True)
+    assert [each.more["caption"] for each in source] == ["a, b", "c"]
     table.write_text("picture,label\n0.png,a\n")
     forget()
     said = f"{name} line 2: write 'file' as text; it has picture, label$"
