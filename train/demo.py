@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import os
 import platform
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -184,7 +185,8 @@ def main(argv=None):
         + (f"; outside the usual spread: {odd}" if odd else "")
     )
     print(f"The report is {folder}/report.html. Draw more samples with")
-    print(f"  python -m train.sample --workdir={folder}/flow --label=3 --guidance=1.25")
+    flow = shlex.quote(str(folder / "flow"))
+    print(f"  python -m train.sample --workdir={flow} --label=3 --guidance=1.25")
 
 
 def _scores(reference, image, label) -> dict:

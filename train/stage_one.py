@@ -3,6 +3,7 @@
 python -m train.stage_one --config=configs/cifar10_tokenizer.py --workdir=runs/tok
 """
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def main(argv=None):
     train(command.experiment, command.workdir, command.force, **command.flags)
     say(
         f"the tokenizer is in {command.workdir}/bundle; score it with "
-        f"python -m train.evaluate --workdir={command.workdir}"
+        f"python -m train.evaluate --workdir={shlex.quote(str(command.workdir))}"
     )
 
 

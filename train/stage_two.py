@@ -7,6 +7,7 @@ python -m train.stage_two --config=configs/cifar10_dit.py --workdir=runs/dit \\
 import functools
 import hashlib
 import json
+import shlex
 from pathlib import Path
 
 import jax
@@ -142,7 +143,8 @@ def main(argv=None):
     train(command.experiment, command.workdir, command.force, **command.flags)
     say(
         f"the generator is in {command.workdir}/bundle; draw from it with "
-        f"python -m train.sample --workdir={command.workdir} --out=grid.png"
+        f"python -m train.sample --workdir={shlex.quote(str(command.workdir))} "
+        "--out=grid.png"
     )
 
 

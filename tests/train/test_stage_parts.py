@@ -73,14 +73,14 @@ def as_the_second_process(monkeypatch):
         (
             stage_one,
             demo_tokenizer.CONFIG,
-            "the tokenizer is in {0}/bundle; score it with python -m train.evaluate "
-            "--workdir={0}\n",
+            "the tokenizer is in a run/bundle; score it with python -m train.evaluate "
+            "--workdir='a run'\n",
         ),
         (
             stage_two,
             demo_flow.CONFIG,
-            "the generator is in {0}/bundle; draw from it with python -m train.sample "
-            "--workdir={0} --out=grid.png\n",
+            "the generator is in a run/bundle; draw from it with python -m "
+            "train.sample --workdir='a run' --out=grid.png\n",
         ),
     ],
     ids=["one", "two"],
@@ -90,7 +90,10 @@ def test_every_option_of_a_stage_arrives(stage, config, said, monkeypatch, capsy
     calls.put(monkeypatch, hosts, start=None)
     calls.put(monkeypatch, stage, train=None)
     name = "demo_tokenizer" if stage is stage_one else "demo_flow"
-    words, plain = [f"--config={name}", "--workdir=w"], (config, Path("w"), False)
+    words, plain = (
+        [f"--config={name}", "--workdir=a run"],
+        (config, Path("a run"), False),
+    )
     stage.main(words)
     stage.main([*words, "--force", "--config.run.seed=9"])
     among = ["--coordinator=here:1", "--processes=2", "--process=1"]
@@ -99,11 +102,11 @@ def test_every_option_of_a_stage_arrives(stage, config, said, monkeypatch, capsy
         ("start", {}),  # before anything asks for a device
         ("train", *plain),
         ("start", {}),
-        ("train", replaced(config, {"run.seed": 9}), Path("w"), True),
+        ("train", replaced(config, {"run.seed": 9}), Path("a run"), True),
         ("start", {"coordinator": "here:1", "processes": 2, "process": 1}),
         ("train", *plain, {"reschedule": True}),
     ]
-    assert capsys.readouterr().err == 3 * said.format("w")
+    assert capsys.readouterr().err == 3 * said
 
 
 KMEANS = replaced(

@@ -130,10 +130,12 @@ def _run_file(path: str | Path) -> tuple[Path, ModuleType]:
         lines = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)
-            if Path(frame.filename) == path
+            if Path(frame.filename) == path.absolute()  # as Python names a module's
         ]
         place = f"{path}, line {lines[-1]}" if lines else str(path)
         advice = ""
+        if isinstance(error, ModuleNotFoundError):  # a neighbour's, say
+            advice = "; if it is your own, begin the command with PYTHONPATH=FOLDER"
         if "DiT.__init__" in str(error) and any(f"'{n}'" in str(error) for n in BLOCK):
             advice = "; it is the block's: DiT(..., block=Block(6, qk_norm='rms'))"
         if "StageTwo.__init__" in str(error):

@@ -9,7 +9,7 @@ import numpy as np
 from train.errors import Unreadable
 from train.modalities.coded import Coded
 from train.modalities.draws import Draws
-from train.modalities.files.stored import File
+from train.modalities.files.stored import File, stem_of
 from train.modalities.record import Batch, Record
 from train.modalities.settings import DataSettings
 from train.modalities.shown import Axis, Panel, Units, curves, eight_bits
@@ -148,9 +148,8 @@ class Modality(DataSettings, Coded):
         return self.adapt(self.read(path))
 
     def stem(self, file: str) -> str:
-        """A file's path without its suffix, of those that are read: "a" of a.nii.gz."""
-        ends = [end for end in self.suffixes if file.lower().endswith(end)]
-        return file[: len(file) - max(map(len, ends), default=0)]
+        """A file's path without its suffix, of those that are read."""
+        return stem_of(file, self.suffixes)
 
     def signals_in(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """The signals of an .npz, one a row; Unreadable says what it lacks."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from train.errors import Unreadable, reading
 from train.modalities.files.parquet import ENTRY
-from train.modalities.files.stored import File
+from train.modalities.files.stored import File, stem_of
 from train.modalities.files.tables import check_names, open_table
 from train.modalities.kinds import modalities
 from train.modalities.modality import Modality
@@ -71,9 +71,7 @@ class Tables(Modality):
 
     def stem(self, file: str) -> str:
         """A key without the suffix of a file, of any kind of signal."""
-        kinds = [end for kind in modalities() for end in kind.suffixes]
-        ends = [end for end in kinds if file.lower().endswith(end)]
-        return file[: len(file) - max(map(len, ends), default=0)]
+        return stem_of(file, [end for kind in modalities() for end in kind.suffixes])
 
     def findings(self, records):
         """Of each column its range, or its commonest words, and the share missing."""

@@ -57,7 +57,7 @@ class Units(NamedTuple):
 
     def greys(self, unit: str = "") -> str:
         """What black and white stand for."""
-        low, high = (f"{end:.3g} {unit}".strip() for end in self.ends())
+        low, high = (f"{end:,.5g} {unit}".strip() for end in self.ends())
         return f"black {low}, white {high}"
 
     def along(self, length: int) -> Axis:

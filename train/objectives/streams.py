@@ -118,10 +118,15 @@ class Streams:
             f"{name} {count:,}{_bits(self.tokenizers.get(name))}"
             for name, count in tokens.items()
         )
+        every = np.arange(len(self.source))
         told = (
             f"{sum(tokens.values()):,} tokens an example ({parts}); "
-            f"{len(self.source):,} examples"
+            f"{len(every):,} examples"
         )
+        # Of a join whose keys are not alike nothing else would say so.
+        for name in tokens:
+            if lack := (~self.source.has(every, name)).sum():
+                told += f", {lack:,} without {name}"
         if len(tokens) > 1:
             told += f"; parameters: {_shares(state.params, list(tokens))}"
         return told

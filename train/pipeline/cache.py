@@ -89,10 +89,13 @@ def write_part(
     A record holds "latents" (*grid, c), "codes" (*grid, m), or both. It may say in
     "known" (*grid) where something was observed, 1, and may have a "label"; where it
     has none -1 is stored. Raises BadInput where a record does not look like the first,
-    or a latent is not finite.
+    a latent is not finite, or the disk is full.
     """
-    from array_record.python import array_record_module  # only where data is
+    # Only where data is.
+    from array_record.python.array_record_module import ArrayRecordWriter
 
+    # Of a full disk it raises a RuntimeError, sooner or later.
+    full = lambda: refused("cannot be written", lambda error: f"{folder}: {error}")
     fields: dict[str, dict[str, Any]] = {}
     shards: list[dict[str, str]] = []
     writer: Any = None
@@ -105,18 +108,20 @@ def write_part(
             per_shard = max(1, SHARD_BYTES // sum(a.nbytes for a in arrays.values()))
         if shapes != {name: field["shape"] for name, field in fields.items()}:
             raise BadInput(f"record {i} is {shapes}, unlike the first; encode again")
-        if i % per_shard == 0:
-            if writer is not None:
-                writer.close()
-            number = part * MOST_SHARDS + len(shards)
-            path = folder / f"records-{number:05d}.array_record"
-            # One record a group: reading one must not decompress its neighbours.
-            writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
-            shards.append({"file": path.name})
-        writer.write(b"".join(array.tobytes() for array in arrays.values()))
+        with full():
+            if i % per_shard == 0:
+                if writer is not None:
+                    writer.close()
+                number = part * MOST_SHARDS + len(shards)
+                path = folder / f"records-{number:05d}.array_record"
+                # One record a group: reading one must not decompress its neighbours.
+                writer = ArrayRecordWriter(str(path), "group_size:1")
+                shards.append({"file": path.name})
+            writer.write(b"".join(array.tobytes() for array in arrays.values()))
         written = i + 1
     if writer is not None:
-        writer.close()
+        with full():
+            writer.close()
     for shard in shards:
         shard["sha256"] = _checksum(folder / shard["file"])
     return {"count": written, "fields": fields, "shards": shards}

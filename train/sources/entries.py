@@ -13,7 +13,14 @@ from pathlib import Path
 from train.errors import BadInput
 from train.modalities.boxes import RIGHT, is_box
 from train.modalities.files.pictures import STILLS
-from train.modalities.files.stored import kind_of, listed, natural, printable
+from train.modalities.files.separated import first_row
+from train.modalities.files.stored import (
+    kind_of,
+    listed,
+    natural,
+    printable,
+    stem_of,
+)
 from train.modalities.modality import Modality
 from train.sources.classes import labelled
 
@@ -181,9 +188,11 @@ def _of_tree(root: Path, data: Modality, divides: bool) -> Listing:
         )
     number = {name: i for i, name in enumerate(names)} | {None: -1}
     texts = {
-        path.with_suffix(""): path for path in others if path.suffix.lower() == ".txt"
+        stem_of(str(path.relative_to(root)), (".txt",)): path
+        for path in others
+        if path.suffix.lower() == ".txt"
     }
-    beside = [texts.get(root / data.stem(str(file))) for file in files]
+    beside = [texts.get(data.stem(str(file))) for file in files]
     used = set(beside)
     left_out.update(kind_of(each.name) for each in others if each not in used)
     captions = [
@@ -309,13 +318,15 @@ def _of_table(path: Path) -> Iterator[tuple[str, dict]]:
     """A label of digits is an index."""
     text = decoded(path.read_bytes(), path)
     # Who writes "file, caption" means no column " caption", which nobody would read.
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    mark, _ = first_row(text[:65536])
+    lines = io.StringIO(text, newline="")
+    reader = csv.DictReader(lines, delimiter=mark, skipinitialspace=True)
     try:
         for row in reader:
             if any(row.pop(None, ())):  # else a part of a text would be lost
                 raise BadInput(
                     f"{path} line {reader.line_num}: more entries than columns; put a "
-                    'text with a comma into "..."'
+                    f'text with {mark!r} into "..."'
                 )
             row = {name: value for name, value in row.items() if value}
             if re.fullmatch(NUMBER, row.get("label", "")):

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from train.modalities.files import writing
-from train.modalities.files.writing import write, write_bytes, write_folder
+from train.modalities.files.writing import (
+    new_folder,
+    write,
+    write_bytes,
+    write_folder,
+)
 
 
 def test_json_has_null_for_what_is_no_finite_number(tmp_path):
@@ -46,6 +51,9 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     assert [(p.name, p.read_bytes()) for p in folder.iterdir()] == [("a", b"3")]
     with pytest.raises(OSError):
         write_folder(folder, {"a": b"4", "no/such": b"5"})
+    with pytest.raises(OSError, match=f"No space left on device: '{folder}'"):
+        with new_folder(folder):
+            os.write(os.open("/dev/full", os.O_WRONLY), b"6")
     assert (folder / "a").read_bytes() == b"3"
     assert list(folder.parent.iterdir()) == [folder]
 

@@ -131,6 +131,12 @@ def test_parts_of_several_processes_are_one_cache(tmp_path, monkeypatch):
     assert not (tmp_path / "other").exists()
 
 
+def test_a_full_disk_is_one_line(tmp_path):
+    (tmp_path / "records-00000.array_record").symlink_to("/dev/full")
+    with pytest.raises(BadInput, match=f"^{tmp_path}: cannot be written .*No space"):
+        cache.write_part(tmp_path, [fake_record(0)])
+
+
 def test_a_folder_that_is_no_cache_names_the_command(tmp_path):
     for path in (tmp_path, tmp_path / "gone"):
         with pytest.raises(BadInput, match="python -m train.encode"):

@@ -59,6 +59,7 @@ def test_panels_have_the_unit_of_time_and_of_each_channel():
     assert counts == [3, 4, 1]
     (sweep,) = modality_of("range").panels(np.zeros((4, 8, 1)), Units(0, (40,), (30,)))
     assert sweep.note == "black 10 m, white 70 m"
+    assert Units(0, (250,), (1250,)).greys() == "black -1,000, white 1,500"
     assert sweep.across == Axis(0, 360, "°")
 
 

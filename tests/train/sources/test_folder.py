@@ -78,7 +78,10 @@ def test_the_split_follows_the_name_not_the_neighbours(tmp_path):
 def test_captions_beside_the_images(tmp_path):
     for i in range(4):
         draw(tmp_path / f"{i}.png", i)
-    (tmp_path / "1.txt").write_text(" ein grüner Käfer\n", encoding="utf-8")
+    # A name of two characters on a Mac, of one elsewhere.
+    (tmp_path / "1.png").rename(tmp_path / "1u\u0308.png")
+    caption = tmp_path / "1\u00fc.txt"
+    caption.write_text(" ein grüner Käfer\n", encoding="utf-8")
     (tmp_path / "3.TXT").write_text("of a system of old")
     examples = everything(at(tmp_path))
     assert examples[1].more["caption"] == "ein grüner Käfer"
@@ -173,6 +176,11 @@ def test_a_table_gives_captions_and_labels(tmp_path, name, caplog):
     forget()
     source = open_source(at(tmp_path, holdout=0.0), True)
     assert "" not in source[0].more and len(source) == 2
+    # As spreadsheets write it where a comma stands for the point.
+    table.write_text("file;caption\n0.png;a, b\n1.png;c\n")
+    forget()
+    source = open_source(at(tmp_path, holdout=0.0), True)
+    assert [each.more["caption"] for each in source] == ["a, b", "c"]
     table.write_text("picture,label\n0.png,a\n")
     forget()
     said = f"{name} line 2: write 'file' as text; it has picture, label$"

@@ -24,14 +24,7 @@ def read_csv(content: bytes, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
 
     arrow = pyarrow.csv
     content = _without_comments(content)
-    head = content[:65536].decode("utf-8-sig", "replace")
-    # Names may hold any of these, and line ends, in quotes.
-    rows = {
-        mark: next(csv.reader(io.StringIO(head, newline=""), delimiter=mark), [])
-        for mark in ",;\t"
-    }
-    mark = max(rows, key=lambda mark: len(rows[mark]))
-    first = rows[mark]
+    mark, first = first_row(content[:65536].decode("utf-8-sig", "replace"))
     # A line of commas alone would make columns of nothing.
     end = content.find(b"\n") + 1 or len(content)
     with reading("its first line is no UTF-8 text; save it as UTF-8"):
@@ -54,6 +47,17 @@ def read_csv(content: bytes, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
         ),
     )
     return table, not bare
+
+
+def first_row(head: str) -> tuple[str, list[str]]:
+    """What stands between the columns of a CSV that begins so, and its first row."""
+    # Names may hold any of these, and line ends, in quotes.
+    rows = {
+        mark: next(csv.reader(io.StringIO(head, newline=""), delimiter=mark), [])
+        for mark in ",;\t"
+    }
+    mark = max(rows, key=lambda mark: len(rows[mark]))
+    return mark, rows[mark]
 
 
 def is_number(text: str) -> bool:

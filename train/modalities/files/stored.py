@@ -5,7 +5,8 @@ import io
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -74,6 +75,17 @@ def opened_file(path: File) -> BinaryIO:
 def size_of(path: File) -> int:
     """How many bytes a file has."""
     return path.stat().st_size if isinstance(path, Path) else len(stored(path))
+
+
+def stem_of(file: str, suffixes: Collection[str]) -> str:
+    """A file's path without its suffix, the longest of these: "a" of a.nii.gz.
+
+    Its letters are composed (NFC), as they are typed: a Mac, and archives made on one,
+    write those with marks as two, and would name another file than a table does.
+    """
+    ends = [end for end in suffixes if file.lower().endswith(end)]
+    bare = file[: len(file) - max(map(len, ends), default=0)]
+    return unicodedata.normalize("NFC", bare)
 
 
 def natural(name: str) -> tuple[list[Any], str]:

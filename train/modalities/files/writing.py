@@ -44,17 +44,24 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         return
     partial = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        with open(partial, "wb") as file:
+        with _named(path), open(partial, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError as error:
-        if error.errno is not None and error.filename is None:  # as of a full disk
-            error.filename = str(path)
-        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What the system says of no file, as of a full disk, it says of this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def append(file: int, data: bytes) -> None:
@@ -78,7 +85,8 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
     try:
         fresh.mkdir(parents=True)
-        yield fresh
+        with _named(path):
+            yield fresh
         if path.exists():
             path.rename(old)
         fresh.rename(path)
