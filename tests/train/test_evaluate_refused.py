@@ -89,6 +89,8 @@ def called(monkeypatch):
             "--crossings=image_to_words: write such as",
         ),
         ("labelled", "--crossings=image_to_image", "--crossings=image_to_image: wri"),
+        ("labelled", "--interval=(0.9,0.1)", "interval=(0.9, 0.1): write (low, high)"),
+        ("labelled", "--guidance=()", "--guidance: write "),
         ("labelled", "--want=image --before=sound", "before=('sound',): write some"),
         ("labelled", "--want=image --judge=x", "--judge: x: no bundle here; write a"),
         ("labelled", "--crossings --interval=(0.2,0.8)", "interval=(0.2, 0.8) is gui"),
