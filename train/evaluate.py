@@ -27,6 +27,7 @@ two figures of the same examples a pair at a time.
 
 import os
 from functools import partial
+from typing import Annotated
 
 from train.config import Experiment
 from train.config.bars import met
@@ -62,14 +63,17 @@ from train.pipeline import open_examples
 from train.pipeline.streams import name_pattern
 from train.progress import say
 from train.runtime import hosts
-from vqdit.fields import Count, Finite, Seed, TwoOrMore
+from vqdit.fields import FILLED, Count, Finite, Seed, TwoOrMore
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 
 FLAGS = OF_RUN | {
     "num": (TwoOrMore, "of a generator: samples scored"),
-    "guidance": (tuple[Finite, ...], "its scales, each scored, such as (1.0, 2.0)"),
+    "guidance": (
+        Annotated[tuple[Finite, ...], FILLED],
+        "its scales, each scored, such as (1.0, 2.0)",
+    ),
     **SAMPLER,
     "seed": (Seed, "of its samples"),
     "want": (tuple[str, ...], "streams drawn for these, the rest absent; else all"),
@@ -262,11 +266,14 @@ def _refuse_beside(flags, generator):
 
 
 def _refuse_undrawn(generator, asked, want):
-    """What no sampler draws. An interval goes with each of the scales."""
-    beside = ("num", "seed", "guidance", "interval")
+    """What no sampler draws, at the scale of a class where there are some."""
+    sampler = {n: v for n, v in asked.items() if n not in ("num", "seed", "guidance")}
+    scale = 1.0 if generator.module.classes else None
     with blame():
-        generator.sampler(**{n: v for n, v in asked.items() if n not in beside})
+        generator.sampler(guidance=scale, **unguided(sampler, scale))
         generator.sampler(want=want)
+        for each in asked.get("guidance", ()):
+            generator.check_guidance(each)
     if want and not {*want} & {*compared(generator)}:
         known = ", ".join(compared(generator)) or "none"
         raise BadInput(f"--want={','.join(want)}: samples are scored of {known}")

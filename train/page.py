@@ -222,7 +222,7 @@ def _drawn(generator, experiment, evaluation, flags) -> list[Section]:
                 scale, asked_so = _scale(measured.get(crossing.name, {})), evaluation
                 if crossing.name in told:  # it may be asked otherwise than others
                     asked_so = {"protocol": told[crossing.name]}
-                drawn = unguided(_sampler(asked_so), scale) | written
+                drawn = without_interval(_sampler(asked_so), scale) | written
                 draw = generator.sampler(
                     want=crossing.want,
                     guidance=scale,

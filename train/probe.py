@@ -20,7 +20,7 @@ Writes WORKDIR/probe.json, the table, and WORKDIR/probe.png, its picture.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -40,7 +40,7 @@ from train.progress import progress, say
 from train.report.pictures import line_plot
 from train.runtime import hosts
 from train.runtime.keys import key_of
-from vqdit.fields import Count, Finite, Seed
+from vqdit.fields import FILLED, Count, Finite, Seed
 from vqdit.shapes import Float
 from vqdit.trained.codec import Codec
 from vqdit.trained.extractor import Extractor
@@ -50,7 +50,10 @@ TIMES = (0.0, 0.25, 0.5, 0.75)
 BYTES = 2**30  # of features that are held at once
 FLAGS = OF_RUN | {
     "layers": (tuple[str, ...], "by name; else all that are listed for a wrong one"),
-    "times": (tuple[Finite, ...], f"of a generator, 0 data to 1 noise {TIMES}"),
+    "times": (
+        Annotated[tuple[Finite, ...], FILLED],
+        f"of a generator, 0 data to 1 noise {TIMES}",
+    ),
     "pool": (Literal["mean", "flat"], "of the tokens: their mean, or all in a row"),
     "of": (str, "of a generator: the stream whose tokens they are"),
     "target": (str, "label, speaker, name:REGEX, or what examples carry (label)"),

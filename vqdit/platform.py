@@ -13,12 +13,21 @@ T = TypeVar("T")
 
 def in_32_bits(function: Callable[P, T]) -> Callable[P, T]:
     """The function, which computes in 32 bits or fewer where `jax_enable_x64` is set,
-    too: with 64 JAX draws other numbers, and a sample would depend on who asks."""
+    too: with 64 JAX draws other numbers, and a sample would depend on who asks. Where a
+    mesh is set whose axes are explicit it sees them as `automatic`, and its caller
+    gets what it returns on them, of a jit whole on each device."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        mesh = jax.sharding.get_abstract_mesh()
         with jax.enable_x64(False):
-            return function(*args, **kwargs)
+            if AxisType.Explicit not in mesh.axis_types:
+                return function(*args, **kwargs)
+            own = _automatic(mesh)
+            with jax.sharding.use_abstract_mesh(own):
+                args, kwargs = jax.tree.map(_on_axes_of(own), (args, kwargs))
+                found = function(*args, **kwargs)
+            return jax.tree.map(_on_axes_of(mesh), found)
 
     return run
 
@@ -36,5 +45,23 @@ def automatic(place: Any) -> Any:
     mesh = getattr(place, "mesh", None)
     if mesh is None:
         return place
-    kinds = (AxisType.Auto,) * len(mesh.axis_names)
-    return place.update(mesh=mesh.update(axis_types=kinds))
+    return place.update(mesh=_automatic(mesh))
+
+
+def _automatic(mesh):
+    return mesh.update(axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+
+
+def _on_axes_of(mesh):
+    """Lays an array of the same mesh out along its axes; all else stays as it is."""
+
+    def put(x):
+        place = jax.typeof(x) if isinstance(x, jax.core.Tracer) else x
+        place = getattr(place, "sharding", None)
+        own = getattr(place, "mesh", None)
+        if own is None or own.axis_names != mesh.axis_names:
+            return x
+        kinds = own.update(axis_types=mesh.axis_types)
+        return jax.device_put(x, place.update(mesh=kinds))
+
+    return put

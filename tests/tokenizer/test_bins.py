@@ -16,10 +16,14 @@ def test_every_label_comes_back():
     for wrong in (-2, 10):
         with pytest.raises(ValueError, match="write 0 to 9, or -1"):
             labels.encode(np.array([wrong]))
+    for wrong in (["1"], [None, "a"], [[1]]):
+        with pytest.raises(ValueError, match="labels are .*; write numbers, one an"):
+            labels.encode(wrong)
     for code in (11, -1):
         with pytest.raises(ValueError, match=f"code {code} is none of the 11"):
             labels.decode(np.array([[code]]))
-    assert labels.known([3, 0, -1]).tolist() == [True, True, False]
+    assert labels.known([3, 0, -1, None]).tolist() == [True, True, False, False]
+    np.testing.assert_array_equal(labels.encode([None, 2]), labels.encode([-1, 2]))
     assert labels.said([3, -1]) == ["3", "-1"]
     assert (labels.source, labels.length, Boxes(1, 2).source) == ("label", 1, "boxes")
     assert labels.stream("codes") == {"grid": (1,), "vocab": 11, "books": 1}

@@ -4,6 +4,7 @@ import functools
 import importlib
 import json
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -192,6 +193,16 @@ def test_without_its_library_bpe_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", absent)
     with pytest.raises(ValueError, match="tokenizers library; pip install tokenizers"):
         BPE.train(CORPUS, words=300, length=8)
+
+
+@pytest.mark.parametrize("wrong", [0, 5, b"hello", ["hello"]])
+def test_what_is_no_text_is_refused(wrong):
+    jaxtyping.config.update("jaxtyping_disable", True)  # nobody checks for users
+    try:
+        with pytest.raises(ValueError, match="is no text; write a str"):
+            Bytes(9).encode(["a", wrong])
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_impossible_fields_are_refused():

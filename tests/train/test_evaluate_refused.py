@@ -109,6 +109,8 @@ def called(monkeypatch):
             "--want=image --before=sound",
             "before=sound: write some of image, photo, word, code, ",
         ),
+        ("labelled", "--interval=(0.9,0.1)", "interval=(0.9, 0.1): write (low, high)"),
+        ("labelled", "--guidance=()", "--guidance: write "),
         ("labelled", "--want=image --judge=x", "--judge: x: no bundle here; write a"),
         ("labelled", "--crossings --interval=(0.2,0.8)", "interval=(0.2, 0.8) is gui"),
         ("labelled", "--crossings --among=(", "--among=(: missing ), unterminated sub"),

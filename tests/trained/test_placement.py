@@ -145,6 +145,11 @@ def test_axes_that_make_mesh_has_made_explicit_are_taken(saved):
             np.testing.assert_allclose(each, expected, atol=1e-5)
         codes = codec.encode(jax.device_put(x, batch)).codes
         np.testing.assert_array_equal(codes, codec.encode(x).codes)
+    signals = jax.device_put(x, batch)
+    with jax.set_mesh(mesh):  # what comes back is of its axes
+        in_jit = jax.jit(lambda ids: drawn(ids) + 1)(there)
+        np.testing.assert_allclose(in_jit - 1, expected, atol=1e-5)
+        np.testing.assert_array_equal(codec.encode(signals).codes + 0, codes)
 
 
 def test_a_classifier_keeps_its_type_and_takes_its_place(tmp_path):

@@ -137,6 +137,11 @@ def test_classes_are_given_by_their_names_or_numbers(model):
     found, known = conditions.encoded(model, given, None)
     np.testing.assert_array_equal(found["kind"].reshape(-1), [1, 0, 2, 2])
     assert found["kind"].shape == (4, 1, 1) and known == {}
+    for wrong in ([1.5], ["y", 0.5]):  # and no number is cut to one
+        with pytest.raises(ValueError, match="given 'kind': label .*.5: write 0 to 2"):
+            conditions.encoded(model, {"kind": wrong}, None)
+    _, known = conditions.encoded(model, {"kind": ["y", None]}, None)
+    assert known["kind"].tolist() == [True, False]
 
 
 def test_inside_a_jit_rows_are_drawn_as_their_codes(model):

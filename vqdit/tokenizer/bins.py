@@ -32,14 +32,25 @@ class Labels(Value):
     def code_count(self) -> int:
         return self.classes + 1
 
-    def encode(self, label: Int[Host, "b"] | Sequence[int]) -> Int[np.ndarray, "b 1"]:
-        """Labels, -1 for none -> codes int32. Raises ValueError for any other."""
-        label = np.asarray(label)
+    def encode(self, label: Int[Host, "b"] | Sequence[Any]) -> Int[np.ndarray, "b 1"]:
+        """Labels, -1 or None for none -> codes int32. Raises ValueError for others."""
+        label = self._numbers(label)
         _known("label", label, self.classes)
         return np.where(label < 0, self.classes, label).astype(np.int32)[:, None]
 
-    def known(self, values: Int[Host, "b"] | Sequence[int]) -> Bool[np.ndarray, "b"]:
-        return np.asarray(values) >= 0
+    def known(self, values: Int[Host, "b"] | Sequence[Any]) -> Bool[np.ndarray, "b"]:
+        return self._numbers(values) >= 0
+
+    @staticmethod
+    def _numbers(values: Any) -> np.ndarray:
+        found = np.asarray(values)
+        if found.dtype == object:
+            found = np.array([-1 if each is None else each for each in values])
+        if found.ndim != 1 or found.dtype.kind not in "biuf":
+            raise ValueError(
+                f"labels are {found.dtype} {found.shape}; write numbers, one an example"
+            )
+        return found
 
     def decode(self, codes: Int[Host, "b 1"]) -> Int[np.ndarray, "b"]:
         """Codes -> labels int32, -1 for none."""

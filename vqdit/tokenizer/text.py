@@ -75,7 +75,7 @@ class Text(Value):
         if isinstance(texts, str):
             raise ValueError(f"encode takes a list of texts; write [{texts[:20]!r}]")
         start = [self.code(name) for name in first]
-        every = [start + self.split(text or "") for text in texts]
+        every = [start + self.split("" if t is None else t) for t in texts]
         counts = list(map(len, every))
         # Of several the longest, so that what is advised does for all of them.
         if max(counts, default=0) > self.length and not truncate:
@@ -234,6 +234,8 @@ BYTES = tuple(bytes([number]) for number in range(256))
 
 
 def _bytes(text):
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is no text; write a str")
     # Half of a surrogate pair is a str to Python, though it is not to UTF-8.
     return text.encode("utf-8", "surrogatepass")
 

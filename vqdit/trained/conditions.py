@@ -81,9 +81,7 @@ def encoded(
         if not isinstance(x, list | tuple | np.ndarray | jax.Array) or not _shape(x):
             raise ValueError(f"given {name!r} is {x!r}; write a list, one a sample")
         if tokenizer.source == "label":
-            x = np.asarray(
-                labels.class_numbers(list(x), generator.class_names), np.int32
-            )
+            x = labels.class_numbers(list(x), generator.class_names)
         try:
             found[name] = tokenizer.encode(x)[..., None]
             there = tokenizer.known(x)
