@@ -270,7 +270,7 @@ def _refuse_undrawn(generator, asked, want):
     sampler = {n: v for n, v in asked.items() if n not in ("num", "seed", "guidance")}
     scale = 1.0 if generator.module.classes else None
     with blame():
-        generator.sampler(guidance=scale, **unguided(sampler, scale))
+        generator.sampler(guidance=scale, **without_interval(sampler, scale))
         generator.sampler(want=want)
         for each in asked.get("guidance", ()):
             generator.check_guidance(each)
