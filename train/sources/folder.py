@@ -15,9 +15,9 @@ from train.modalities.files.stored import Member, counted, from_home
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.progress import progress
-from train.sources.entries import Entry, Listing, listing, parts_among, refuse_parts
+from train.sources.entries import Entry, Listing, listing, refuse_parts
 from train.sources.source import Source
-from train.sources.split import divided, name_draw, refuse_rule, ruled
+from train.sources.split import divided, name_draw, parts_among, refuse_rule, ruled
 from vqdit.shapes import Float, Int
 
 # Every file of a folder up to this many is read when it is opened; of a larger one an
