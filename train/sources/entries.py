@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from train.errors import BadInput
@@ -23,15 +23,11 @@ from train.modalities.files.stored import (
 )
 from train.modalities.modality import Modality
 from train.sources.classes import labelled
+from train.sources.split import parts_among, splits_of
 
-# Names of folders that are parts of a set, and not classes.
-TRAINING = ("train", "training")
-HELD_OUT = ("test", "testing", "val", "valid", "validation", "dev", "eval", "holdout")
 # Tables that list the signals of a folder.
 TABLES = ("captions.csv", "metadata.csv")
 NUMBER = r"\d{1,18}"  # of a class; longer ones are names
-# What may follow in the name of a part: train2017, val_images, test-set.
-MORE = re.compile(r"[\s_-]*(\d+|images?|imgs|set|data|split)$")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,31 +128,6 @@ def _refuse_parts(root: Path, below: Sequence[tuple[str, ...]], data: Modality) 
                 f"data.{field}={own}: {root} holds {other}/ and no {own}/; write one "
                 f"of {', '.join(names)}"
             )
-
-
-def parts_among(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Those of the names that parts of a set to train on have, and to test on. Where
-    all of several have such a word, as train-clean-100 and dev-clean, these are parts,
-    too."""
-    lower: dict[str, str] = {}
-    names, kinds = sorted(names, key=len), (TRAINING, HELD_OUT)  # the barest first
-    for name in names:
-        lower.setdefault(MORE.sub("", name.lower()), name)
-    words = [
-        {*re.findall("[a-z]+", name.lower())} & {*sum(kinds, ())} for name in names
-    ]
-    several = len(names) > 1 and all(words)
-    for name, found in zip(names, words, strict=True) if several else ():
-        for word in found:
-            lower.setdefault(word, name)
-    training, held = ([lower[w] for w in words if w in lower] for words in kinds)
-    return training, held
-
-
-def splits_of(training: str, held: str, data: Modality) -> str:
-    """What to write for these two parts, as far as it is not written."""
-    wanted = {"train_split": training, "test_split": held}
-    return " ".join(f"data.{n}={v}" for n, v in wanted.items() if v != getattr(data, n))
 
 
 def _of_tree(root: Path, data: Modality, divides: bool) -> Listing:

@@ -15,9 +15,9 @@ from train.modalities.files.stored import Member, counted, from_home
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.progress import progress
-from train.sources.entries import Entry, Listing, listing, parts_among, undivided
+from train.sources.entries import Entry, Listing, listing, undivided
 from train.sources.source import Source, marked
-from train.sources.split import divided, name_draw, refuse_rule, ruled
+from train.sources.split import divided, name_draw, parts_among, refuse_rule, ruled
 from vqdit.shapes import Float, Int
 
 # Every file of a folder up to this many is read when it is opened; of a larger one an

@@ -19,9 +19,9 @@ from train.modalities.files.stored import from_home, listed, stored
 from train.modalities.modality import Modality
 from train.sources.arrow import check_columns, record_batches
 from train.sources.classes import labelled
-from train.sources.entries import Entry, Listing, parts_among, splits_of
+from train.sources.entries import Entry, Listing
 from train.sources.folder import Part, folder_of, parted, shared
-from train.sources.split import refuse_rule
+from train.sources.split import parts_among, refuse_rule, splits_of
 from vqdit.sealed import parsed
 
 log = logging.getLogger(__name__)

@@ -22,17 +22,16 @@ from train.errors import BadInput, Unreadable, reading
 from train.modalities.files.stored import counted, from_home, kind_of, natural
 from train.modalities.modality import Modality
 from train.progress import progress
+from train.sources.classes import labelled
 from train.sources.entries import (
     NUMBER,
     Entry,
     Listing,
     decoded,
     folders,
-    labelled,
-    parts_among,
-    splits_of,
 )
 from train.sources.folder import Part, folder_of, parted, shared
+from train.sources.split import parts_among, splits_of
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,12 @@ import numpy as np
 from train.errors import BadInput
 from train.modalities.modality import Modality
 from vqdit.shapes import Bool, Float64, Int
+
+# Names of folders and splits that are parts of a set, and not classes.
+TRAINING = ("train", "training")
+HELD_OUT = ("test", "testing", "val", "valid", "validation", "dev", "eval", "holdout")
+# What may follow in the name of a part: train2017, val_images, test-set.
+MORE = re.compile(r"[\s_-]*(\d+|images?|imgs|set|data|split)$")
 
 
 def name_draw(name: str) -> float:
@@ -65,6 +71,31 @@ def refuse_rule_of_parts(data: Modality, root: Path) -> None:
         f"{root} has a file of each part, which no rule divides; leave it out, or "
         "write data.data_dir=FILE",
     )
+
+
+def parts_among(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Those of the names that parts of a set to train on have, and to test on. Where
+    all of several have such a word, as train-clean-100 and dev-clean, these are parts,
+    too."""
+    lower: dict[str, str] = {}
+    names, kinds = sorted(names, key=len), (TRAINING, HELD_OUT)  # the barest first
+    for name in names:
+        lower.setdefault(MORE.sub("", name.lower()), name)
+    words = [
+        {*re.findall("[a-z]+", name.lower())} & {*sum(kinds, ())} for name in names
+    ]
+    several = len(names) > 1 and all(words)
+    for name, found in zip(names, words, strict=True) if several else ():
+        for word in found:
+            lower.setdefault(word, name)
+    training, held = ([lower[w] for w in words if w in lower] for words in kinds)
+    return training, held
+
+
+def splits_of(training: str, held: str, data: Modality) -> str:
+    """What to write for these two parts, as far as it is not written."""
+    wanted = {"train_split": training, "test_split": held}
+    return " ".join(f"data.{n}={v}" for n, v in wanted.items() if v != getattr(data, n))
 
 
 def part_rows(
