@@ -142,7 +142,7 @@ def main(argv=None):
     train(command.experiment, command.workdir, command.force, **command.flags)
     say(
         f"the generator is in {command.workdir}/bundle; draw from it with "
-        f"python -m train.sample --workdir={command.workdir} --out=grid.png"
+        f"python -m train.sample --workdir={command.workdir} --out=drawn"
     )
 
 

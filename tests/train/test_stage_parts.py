@@ -79,7 +79,7 @@ def as_the_second_process(monkeypatch):
             stage_two,
             demo_flow.CONFIG,
             "the generator is in {0}/bundle; draw from it with python -m train.sample "
-            "--workdir={0} --out=grid.png\n",
+            "--workdir={0} --out=drawn\n",
         ),
     ],
     ids=["one", "two"],
