@@ -22,7 +22,7 @@ from train.config.command import OF_RUN, parse
 from train.config.outputs import check_free, out_folder
 from train.errors import run
 from train.modalities import Modality
-from train.modalities.files.stored import counted
+from train.modalities.files.stored import counted, percent
 from train.modalities.files.writing import write, write_bytes
 from train.modalities.transforms.gaps import outlying
 from train.modalities.transforms.normalise import Moments
@@ -123,6 +123,7 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
     # As stored, before the cleaning that all above has been through.
     figures["as_stored"] = examples.findings
     figures["changes"] = list(data.changes(examples.findings))
+    figures["doubts"] = list(data.doubts(examples.source)) if train else []
     figures["left_out"] = dict(examples.source.left_out)
     return Survey(figures, seen, moments.sample)
 
@@ -194,7 +195,7 @@ def _worries(report: dict) -> Iterator[str]:
         part = report[name]
         if refused := part.get("refused"):
             yield f"{name}: {len(refused)} of {part['files']} files cannot be read"
-        for line in part["changes"]:
+        for line in [*part["changes"], *part["doubts"]]:
             yield f"{name}: {line}"
         if repeated := part["repeated_examples"]:
             yield f"{name}: {repeated} examples repeat another"
@@ -270,7 +271,7 @@ def lines(report: dict) -> Iterator[str]:
 
 
 def _percent(shares) -> str:
-    return ", ".join(f"{share:.2%}" for share in shares[:6])
+    return ", ".join(map(percent, shares[:6]))
 
 
 def main(argv=None):

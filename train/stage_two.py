@@ -144,7 +144,7 @@ def main(argv=None):
     say(
         f"the generator is in {command.workdir}/bundle; draw from it with "
         f"python -m train.sample --workdir={shlex.quote(str(command.workdir))} "
-        "--out=grid.png"
+        "--out=drawn"
     )
 
 

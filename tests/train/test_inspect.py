@@ -234,7 +234,7 @@ def test_one_channel_in_which_the_parts_differ_is_enough(at):
     """By more than half of its own spread in training, however wide the others are."""
     spread = [4.0, 100.0, 2.0]
     same = {"mean": [0.0, 50.0, -1.0], "std": spread, "constant_channels": []}
-    same |= {"changes": [], "repeated_examples": 0, "blank_examples": 0}
+    same |= {"changes": [], "doubts": [], "repeated_examples": 0, "blank_examples": 0}
 
     def said(channel, share):
         moved = list(same[at])

@@ -59,6 +59,7 @@ DATA = types.SimpleNamespace(
     pictured=True,
     shape=(2, 2),
     changes=lambda findings: [f"{name} too" for name in findings],
+    doubts=lambda source: [f"no {suffix}?" for suffix in source.left_out],
 )
 
 
@@ -105,6 +106,7 @@ def test_figures_of_a_part_are_those_counted_by_hand(monkeypatch, capsys, train)
         "refused": [["x.npz", "cut short"], ["y.npz", "empty"]],
         "as_stored": {"gap_share": [0.5]},
         "changes": ["gap_share too"],
+        "doubts": ["no .txt?"] if train else [],
         "left_out": {".txt": 3},
     }
     assert json.loads(json.dumps(figures)) == figures
@@ -162,6 +164,7 @@ PART = {
     "refused": [],
     "as_stored": {},
     "changes": [],
+    "doubts": [],
     "left_out": {},
 }
 
@@ -251,6 +254,7 @@ def test_every_worry_has_its_line_worst_first(monkeypatch):
     worse = {
         "refused": [["a", "cut"], ["b", "cut"]],
         "changes": ["fills gaps", "cuts peaks"],
+        "doubts": ["column x is empty"],
         "repeated_examples": 5,
         "blank_examples": 6,
         "constant_channels": [1, 2],
@@ -263,6 +267,7 @@ def test_every_worry_has_its_line_worst_first(monkeypatch):
         "train: 2 of 9 files cannot be read",
         "train: fills gaps",
         "train: cuts peaks",
+        "train: column x is empty",
         "train: 5 examples repeat another",
         "train: 6 examples hold one value throughout",
         "train: channel 1 never changes",

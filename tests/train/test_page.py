@@ -150,8 +150,10 @@ def test_a_page_of_a_generator_begins_with_its_streams(tmp_path, written, monkey
     judged = f"--judge={folder_of(tmp_path / 'here', toys.codec(), TOKENIZER)}"
     with pytest.raises(BadInput, match="--judge: nowhere: no bundle here"):
         page.main([f"--workdir={workdir}", "--judge=nowhere"])
-    page.main([f"--workdir={workdir}", "--seed=3", "--num=5", judged])
+    lost = ["--config.run.steps=7", "--config.run.batch=3"]  # it has been trained
+    page.main([f"--workdir={workdir}", "--seed=3", "--num=5", judged, *lost])
     ((_, intro, sections),) = written
+    assert f"{BOTH.run.steps:,} steps of {BOTH.run.batch} examples" in intro
     size = sum(x.size for x in jax.tree.leaves(model.params))
     assert size > 1000 and intro.startswith(f"A transformer of {size:,} parameters, ")
     titles = [each.title for each in sections]

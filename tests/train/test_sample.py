@@ -131,7 +131,7 @@ def test_a_given_stream_has_a_scale_of_its_own(bundle, tmp_path):
     np.testing.assert_array_equal(apart, drawn("--guidance={'text': 1, 'word': 3}"))
     for scales, message in (
         (("--guidance=2", "--guidance.word=3"), "is of all and --guidance.word of one"),
-        (("--guidance.word=3",), "write a scale for each of ..text., .word.."),
+        (("--guidance.word=3",), "write a scale for each of text, word, or"),
     ):
         with pytest.raises(BadInput, match=message):
             drawn(*scales)

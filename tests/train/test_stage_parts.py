@@ -80,7 +80,7 @@ def as_the_second_process(monkeypatch):
             stage_two,
             demo_flow.CONFIG,
             "the generator is in a run/bundle; draw from it with python -m "
-            "train.sample --workdir='a run' --out=grid.png\n",
+            "train.sample --workdir='a run' --out=drawn\n",
         ),
     ],
     ids=["one", "two"],

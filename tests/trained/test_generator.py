@@ -234,7 +234,7 @@ def test_signals_become_what_the_stream_models(joint):
         ({"steps": 0}, "at least 1"),
         ({"shift": 0.0}, "shift=0.0: write above 0"),
         ({"want": ("image",), "guidance": {}}, "guidance of none: write a scale for"),
-        ({"guidance": {"word": 2.0}, "want": "word"}, r"of \['word'\]: write a scale"),
+        ({"guidance": {"word": 2.0}, "want": "word"}, "of word: write a scale"),
         ({"grid": (1.0, 0.2, 0.5)}, "falling from at most 1 to 0"),
     ],
 )

@@ -131,11 +131,14 @@ def parse(
     experiment = None
     if stage and not (asked and not values.keys() & {"config", "workdir"}):
         experiment = _experiment(values, workdir, stage, "workdir" in known)
-        experiment = overrides(experiment, changes)
-    unread = [at for at in changes if at.partition(".")[0] not in MEASURED]
-    if measures and unread:
-        listed = ", ".join(f"--config.{at}" for at in unread)
-        say(f"{listed}: of training, and changes nothing of what is measured")
+        own, experiment = experiment, overrides(experiment, changes)
+        unread = [at for at in changes if at.partition(".")[0] not in MEASURED]
+        if measures and unread:  # nor of what is said of the run
+            fields = {at.partition(".")[0] for at in unread}
+            kept = {name: getattr(own, name) for name in fields}
+            experiment = dataclasses.replace(experiment, **kept)
+            listed = ", ".join(f"--config.{at}" for at in unread)
+            say(f"{listed}: of training, and changes nothing of what is measured")
     if asked:
         print_help(known, inputs, experiment)
         sys.exit(0)

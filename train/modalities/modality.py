@@ -223,6 +223,10 @@ class Modality(DataSettings, Coded):
         in which values are not those that were stored."""
         return ()
 
+    def doubts(self, records: Iterable[Record]) -> Iterable[str]:
+        """What `train.inspect` says to look at, of the training part alone."""
+        return ()
+
     @classmethod
     def panels(cls, x: np.ndarray, units: Units) -> list[Panel]:
         """A signal (*shape) as pictures with what their axes and values are: of one

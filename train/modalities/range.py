@@ -14,7 +14,7 @@ from train.modalities.files.arrays import (
     one_array,
     with_channels,
 )
-from train.modalities.files.stored import stored
+from train.modalities.files.stored import percent, stored
 from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Record
 from train.modalities.shown import Axis
@@ -143,7 +143,7 @@ class Ranges(Modality):
         ):
             (share,) = findings.get(f"{name}_share", [0])
             if share and (name != "not_returned" or self.name not in STREETS):
-                yield f"{share:.2%} of the {what}"
+                yield f"{percent(share)} of the {what}"
 
     def dropped(self, path, record):
         if path.suffix.lower() == ".bin":

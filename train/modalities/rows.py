@@ -11,7 +11,7 @@ import numpy as np
 
 from train.errors import Unreadable, reading
 from train.modalities.files.parquet import ENTRY
-from train.modalities.files.stored import File, stem_of
+from train.modalities.files.stored import File, percent, stem_of
 from train.modalities.files.tables import check_names, open_table
 from train.modalities.kinds import modalities
 from train.modalities.modality import Modality
@@ -19,6 +19,7 @@ from train.modalities.record import Record
 from vqdit.tokenizer.columns import spelled
 
 TABULAR = (".csv", ".parquet")
+SEVERAL = 20  # rows from which on it is no chance that all are different
 
 
 class Listed(Sequence):
@@ -75,14 +76,42 @@ class Tables(Modality):
 
     def findings(self, records):
         """Of each column its range, or its commonest words, and the share missing."""
-        columns: dict[str, list] = {}
-        for record in records:
-            for name, entry in record.more["row"].items():
-                columns.setdefault(name, []).append(entry)
-        return {name: _told(entries) for name, entries in columns.items()}
+        return {name: _told(each) for name, each in _columns(records).items()}
+
+    def doubts(self, records):
+        """Columns that say nothing of a row, or tell it from all others."""
+        for name, entries in _columns(records).items():
+            there = [entry for entry in entries if entry is not None]
+            count, different = len(there), set(there)
+            if not there:
+                yield f"column {name} is empty"
+            elif len(different) == 1 < count:
+                yield f"column {name} says nothing but {spelled(there[0])}"
+            elif count >= SEVERAL and _are_ids(different, count):
+                yield (
+                    f"column {name} has {len(different)} values in {count} rows, as "
+                    "ids have, and texts; data.columns chooses others"
+                )
 
     def write(self, record: Record) -> bytes:
         return csv_of([record.more["row"]])
+
+
+def _columns(records) -> dict[str, list]:
+    columns: dict[str, list] = {}
+    for record in records:
+        for name, entry in record.more["row"].items():
+            columns.setdefault(name, []).append(entry)
+    return columns
+
+
+def _are_ids(different: set, count: int) -> bool:
+    """Of as many words as rows, nearly; numbers that count these, of which the other
+    part may have some."""
+    if any(isinstance(each, str) for each in different):
+        return len(different) > 0.9 * count
+    whole = all(float(each).is_integer() for each in different)
+    return whole and len(different) == count > (max(different) - min(different)) / 2
 
 
 def _told(entries: list) -> str:
@@ -92,7 +121,7 @@ def _told(entries: list) -> str:
     else:
         common = Counter(there).most_common(6)
         said = ", ".join(f"{word} {count}" for word, count in common)
-    return f"{said}; {1 - len(there) / len(entries):.1%} missing"
+    return f"{said}; {percent(1 - len(there) / len(entries))} missing"
 
 
 def rows_of(

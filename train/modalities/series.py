@@ -15,6 +15,7 @@ from train.modalities.files.recordings import (
     time_and_names,
     write_recording,
 )
+from train.modalities.files.stored import percent
 from train.modalities.files.tables import read_columns
 from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Batch, Record
@@ -161,11 +162,11 @@ class Series(Modality):
 
     def dropped(self, path, record):
         if missing := 1 - float(record.known.mean()):
-            yield f"{missing:.2%} of its values, gaps that are filled"
+            yield f"{percent(missing)} of its values, gaps that are filled"
         raw = np.where(record.known, record.values, np.nan)
         found = self.adapt(dataclasses.replace(record, values=raw)).more["cleaned"]
         if beyond := float(np.mean(found.outliers)):
-            yield f"{beyond:.2%} of its values, beyond the limits of cleaning"
+            yield f"{percent(beyond)} of its values, beyond the limits of cleaning"
         if names := record.more["others"]:
             yield f"its columns {', '.join(names)}"
 
@@ -272,7 +273,7 @@ class Series(Modality):
         done = {"clip": "clipped to that", "missing": "taken for missing"}
         for c, name in enumerate(findings["channels"]):
             if missing := findings["missing_share"][c]:
-                yield f"{name}: {missing:.2%} is missing, and filled ({how.fill})"
+                yield f"{name}: {percent(missing)} is missing, and filled ({how.fill})"
             share = findings["outlier_share"][c]
             if share > TOLD:
                 within = findings["within"][c]

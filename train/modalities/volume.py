@@ -13,7 +13,7 @@ from train.modalities.draws import Word
 from train.modalities.files import dropped
 from train.modalities.files.arrays import as_flat, as_stored, one_array, with_channels
 from train.modalities.files.scans import Affine, read_nifti, write_nifti
-from train.modalities.files.stored import check_growth
+from train.modalities.files.stored import check_growth, percent
 from train.modalities.modality import EightOrMore, Modality
 from train.modalities.record import Record
 from train.modalities.transforms.augment import VolumeAugment
@@ -152,7 +152,7 @@ class Volumes(Modality):
         elif "spacing" in record.more:
             yield "its spacing"
         if filled := float(np.mean(record.more["filled"])):
-            yield f"{filled:.2%} of its values, which are not finite, and filled"
+            yield f"{percent(filled)} of its values, which are not finite, and filled"
         if self.window:
             yield from dropped.of_values(record.values, *self.window)
 
@@ -211,8 +211,8 @@ class Volumes(Modality):
         for channel, share in enumerate(findings["filled_share"]):
             if share:
                 yield (
-                    f"channel {channel}: {share:.2%} is not finite, and filled with "
-                    "the least there is of it in a scan"
+                    f"channel {channel}: {percent(share)} is not finite, and filled "
+                    "with the least there is of it in a scan"
                 )
 
     @property

@@ -350,6 +350,8 @@ def test_what_is_not_finite_is_a_share_of_all_scans(tmp_path, caplog):
     assert fresh(over(tmp_path), True).findings == {"filled_share": [0.125]}
     said = "channel 0: 12.50% is not finite, and filled with the least there is"
     assert said in caplog.text
+    (little,) = over(tmp_path).changes({"filled_share": [0.0, 4e-6]})
+    assert little.startswith("channel 1: less than 0.01% is not finite")
 
 
 def test_a_scan_is_looked_at_in_eight_slices_from_its_lowest_to_its_highest():

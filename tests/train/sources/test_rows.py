@@ -140,8 +140,27 @@ def test_inspect_says_what_columns_hold(path):
     assert any(line.startswith("  as stored   smoker: ") for line in told)
     # Of the marks that rows are told apart by nothing is said.
     assert not {"mean", "blank_examples", "outlier_share"} & report["train"].keys()
-    words = ("range", "mean", "outliers", "one value", "never changes")
+    words = ("range", "mean", "outliers", "one value", "never changes", "look: ")
     assert not [line for line in told for word in words if word in line]
+
+
+def test_columns_that_say_nothing_or_tell_rows_apart_are_said(tmp_path):
+    """Ages, which are distinct by chance, and measures are no ids."""
+    lines = ["id,mail,none,one,age,height,rare"]
+    lines += [
+        f"{i + 7},p{i}@x.org,,yes,{20 + 7 * i},{1.5 + i / 64},{'x' if i == 3 else ''}"
+        for i in range(30)
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+    report, _ = inspect(Tables(data_dir=str(tmp_path / "a.csv"), holdout=0.2))
+    count = report["train"]["examples"]
+    ids = f"has {count} values in {count} rows, as ids have, and texts; "
+    assert report["warnings"] == [
+        f"train: column id {ids}data.columns chooses others",
+        f"train: column mail {ids}data.columns chooses others",
+        "train: column none is empty",
+        "train: column one says nothing but yes",
+    ]
 
 
 def test_a_csv_comes_back(path):

@@ -9,7 +9,7 @@ from train.errors import reading
 from train.modalities.files.clips import is_gif, open_video, stills
 from train.modalities.files.pictures import read_picture
 from train.modalities.files.sound import open_sound
-from train.modalities.files.stored import File, stored
+from train.modalities.files.stored import File, percent, stored
 
 # What streams of a video file are called, by FFmpeg's types; others are of data.
 STREAMS = {"video": "picture track", "audio": "sound track", "subtitle": "subtitle"}
@@ -58,4 +58,4 @@ def of_values(values: np.ndarray, low: float, high: float) -> Iterator[str]:
     """Of what is clipped to a window."""
     share = float(((values < low) | (values > high)).mean())
     if share:
-        yield f"{share:.2%} of its values, beyond {low:g} to {high:g}"
+        yield f"{percent(share)} of its values, beyond {low:g} to {high:g}"

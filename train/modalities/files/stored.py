@@ -123,6 +123,11 @@ def kind_of(name: str) -> str:
     return printable(Path(name).suffix.lower()) or "without a suffix"
 
 
+def percent(share: float) -> str:
+    """With two digits, or that it is less than these can say."""
+    return "less than 0.01%" if 0 < share < 5e-5 else f"{share:.2%}"
+
+
 def counted(kinds: Mapping[str, int]) -> str:
     """6 .heic, 1 .txt: the most frequent first."""
     most = sorted(kinds.items(), key=lambda each: (-each[1], each[0]))
