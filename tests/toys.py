@@ -3,6 +3,8 @@
 A new module's outputs are zero, and initialising one compiles every operation.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,17 +26,23 @@ from vqdit.nn import Block
 from vqdit.trained.contract import contract_of
 
 
-def drawn(module, *inputs, scale=0.3, **fields):
-    """Variables of the module: floats normal, all else zero."""
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs, **fields))
+@functools.partial(jax.jit, static_argnums=0)
+def _begun(module, *inputs):
+    return module.init(jax.random.key(0), *inputs)
+
+
+def drawn(module, *inputs):
+    """Variables of the module: floats normal, codebooks ready, all else zero."""
+    # By a jit, which knows those of a module that it has traced before.
+    shapes = _begun.eval_shape(module, *inputs)
     source = np.random.default_rng(0)
 
-    def fill(leaf):
+    def fill(path, leaf):
         if jnp.issubdtype(leaf.dtype, jnp.floating):
-            return jnp.asarray(source.normal(0, scale, leaf.shape), leaf.dtype)
-        return jnp.zeros(leaf.shape, leaf.dtype)
+            return jnp.asarray(source.normal(0, 0.3, leaf.shape), leaf.dtype)
+        return jnp.full(leaf.shape, path[-1].key == "ready", leaf.dtype)
 
-    return jax.tree.map(fill, shapes)
+    return jax.tree.map_with_path(fill, shapes)
 
 
 def codec() -> Codec:
