@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -19,6 +20,9 @@ from train.modalities.record import Record
 from vqdit.tokenizer.columns import spelled
 
 TABULAR = (".csv", ".parquet")
+# Numbers as many a spreadsheet writes them, which a column may hold a thousand of.
+COMMA = re.compile(r"[+-]?\d[\d.]*(,\d+)*(\.\d+)?")
+WORDS = "taken for words: write numbers with a point alone, as 1234.5"
 
 
 class Listed(Sequence):
@@ -83,6 +87,11 @@ class Tables(Modality):
                 columns.setdefault(name, []).append(entry)
         return {name: _told(entries) for name, entries in columns.items()}
 
+    def changes(self, findings):
+        for name, said in findings.items():
+            if WORDS in said:
+                yield f"column {name!r}: {said}"
+
     def write(self, record: Record) -> bytes:
         return csv_of([record.more["row"]])
 
@@ -94,6 +103,9 @@ def _told(entries: list) -> str:
     else:
         common = Counter(there).most_common(6)
         said = ", ".join(f"{word} {count}" for word, count in common)
+        words = [*map(str, dict.fromkeys(there))]
+        if all(map(COMMA.fullmatch, words)) and "," in "".join(words):
+            said += f" ({WORDS})"
     return f"{said}; {1 - len(there) / len(entries):.1%} missing"
 
 

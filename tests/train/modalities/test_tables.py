@@ -89,6 +89,14 @@ def test_what_divides_columns_is_told_from_names_that_hold_it(tmp_path):
     assert open_table(path)[0].column_names == ["a, b, c", "d\n(m)"]
 
 
+def test_lines_may_end_as_those_of_an_old_spreadsheet(tmp_path):
+    """All of a large file was taken for its first line, and of as many columns."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,b\r" + b"1,2\r" * 60_000)
+    table, _ = open_table(path)
+    assert table.column_names == ["a", "b"] and table.num_rows == 60_000
+
+
 def test_line_ends_inside_of_quotes_are_text_wherever_they_stand(tmp_path):
     """pyarrow reads a megabyte at a time."""
     path = tmp_path / "a.csv"

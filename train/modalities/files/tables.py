@@ -217,7 +217,8 @@ def _csv(content: bytes, arrow, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
     mark = max(rows, key=lambda mark: len(rows[mark]))
     first = rows[mark]
     # A line of commas alone would make columns of nothing.
-    end = content.find(b"\n") + 1 or len(content)
+    ends = re.search(rb"[\r\n]", content)  # \r alone, as spreadsheets on a Mac have it
+    end = ends.start() if ends else len(content)
     with reading("its first line is no UTF-8 text; save it as UTF-8"):
         content[:end].decode()
     wide = content.count(mark.encode(), 0, end)
