@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -20,6 +21,9 @@ from vqdit.tokenizer.columns import spelled
 
 TABULAR = (".csv", ".parquet")
 SEVERAL = 20  # rows from which on it is no chance that all are different
+# Numbers as many a spreadsheet writes them, which a column may hold a thousand of.
+COMMA = re.compile(r"[+-]?\d[\d.]*(,\d+)*(\.\d+)?")
+WORDS = "taken for words: write numbers with a point alone, as 1234.5"
 
 
 class Listed(Sequence):
@@ -93,6 +97,11 @@ class Tables(Modality):
                     "ids have, and texts; data.columns chooses others"
                 )
 
+    def changes(self, findings):
+        for name, said in findings.items():
+            if WORDS in said:
+                yield f"column {name!r}: {said}"
+
     def write(self, record: Record) -> bytes:
         return csv_of([record.more["row"]])
 
@@ -121,6 +130,9 @@ def _told(entries: list) -> str:
     else:
         common = Counter(there).most_common(6)
         said = ", ".join(f"{word} {count}" for word, count in common)
+        words = [*map(str, dict.fromkeys(there))]
+        if all(map(COMMA.fullmatch, words)) and "," in "".join(words):
+            said += f" ({WORDS})"
     return f"{said}; {percent(1 - len(there) / len(entries))} missing"
 
 

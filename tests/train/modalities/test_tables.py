@@ -116,6 +116,14 @@ def test_lines_in_front_that_begin_with_a_hash_are_no_rows(tmp_path, head, names
     assert [column.to_pylist() for column in table] == [["1", "#3"], [2, 4]]
 
 
+def test_lines_may_end_as_those_of_an_old_spreadsheet(tmp_path):
+    """All of a large file was taken for its first line, and of as many columns."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,b\r" + b"1,2\r" * 60_000)
+    table, _ = open_table(path)
+    assert table.column_names == ["a", "b"] and table.num_rows == 60_000
+
+
 def test_line_ends_inside_of_quotes_are_text_wherever_they_stand(tmp_path):
     """pyarrow reads a megabyte at a time."""
     path = tmp_path / "a.csv"

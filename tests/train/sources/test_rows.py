@@ -163,6 +163,16 @@ def test_columns_that_say_nothing_or_tell_rows_apart_are_said(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("cells", ["1,5 2 -3,25", "1,234 12 2,345.5", "1.234,5 2,5 7"])
+def test_numbers_with_a_comma_are_said_to_be_words(tmp_path, caplog, cells):
+    """As a category of a thousand they were learned without a word."""
+    path = tmp_path / "a.csv"
+    path.write_text("size;kind\n" + "".join(f"{c};a,b\n" for c in cells.split()))
+    fresh(Tables(data_dir=str(path), holdout=0.0), True)
+    assert caplog.text.count("column '") == 1
+    assert "column 'size': " in caplog.text and "words: write numbers" in caplog.text
+
+
 def test_a_csv_comes_back(path):
     rows = list(rows_of(path)[0])
     copy = path.with_name("copy.csv")

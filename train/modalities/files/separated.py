@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import itertools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,8 @@ def read_csv(content: bytes, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
     content = _without_comments(content)
     mark, first = first_row(content[:65536].decode("utf-8-sig", "replace"))
     # A line of commas alone would make columns of nothing.
-    end = content.find(b"\n") + 1 or len(content)
+    ends = re.search(rb"[\r\n]", content)  # \r alone, as spreadsheets on a Mac have it
+    end = ends.start() if ends else len(content)
     with reading("its first line is no UTF-8 text; save it as UTF-8"):
         content[:end].decode()
     wide = content.count(mark.encode(), 0, end)
