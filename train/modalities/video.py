@@ -1,6 +1,7 @@
 """Video: clips of one square size and length."""
 
 import dataclasses
+from collections import Counter
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ from train.modalities.files.clips import (
     write_mp4,
 )
 from train.modalities.files.index import open_clip
-from train.modalities.files.stored import check_growth
+from train.modalities.files.stored import check_growth, listed
 from train.modalities.image import Pixels, fit_square
 from train.modalities.record import Batch, Record
 from train.modalities.shown import grid, png
@@ -128,6 +129,21 @@ class Video(Pixels):
 
     def _fit(self, frame):
         return fit_square(frame, self.size, self.channels)
+
+    def findings(self, records):
+        """Frames a second, of files that state them and are taken as they are, the most
+        frequent first."""
+        rates = Counter(f"{each.rate:.3g}" for each in records if each.rate)
+        if self.rate or not rates:
+            return {}
+        return {"rate": [f"{n} of {rate}" for rate, n in rates.most_common()]}
+
+    def changes(self, findings):
+        if len(rates := findings.get("rate", ())) > 1:
+            yield (
+                f"clips are taken frame by frame, {listed(rates)} a second, as if all "
+                "were of one rate; data.rate makes it so"
+            )
 
     def starts(self, record):
         if "at" in record.more:  # made as it is asked for

@@ -305,7 +305,8 @@ def folder_of(
         for name in sorted(set(own) - set(names)):
             raise BadInput(
                 f"{root}: label {name!r} is outside the classes of the training "
-                "folder; give it one there or remove it"
+                "folder; give it one there, or write that folder as data.data_dir "
+                "(train.score --anomaly takes others)"
             )
         number = {-1: -1} | {i: names.index(name) for i, name in enumerate(own)}
         entries = [dataclasses.replace(e, label=number[e.label]) for e in entries]

@@ -112,6 +112,12 @@ def test_frame_rates_become_the_one_asked_for(folder, tmp_path):
     np.testing.assert_array_equal(found[0], np.arange(0, 16, 2))  # fast.gif
     np.testing.assert_array_equal(found[1], [0, 0, 1, 1, 2, 2, 3, 3])
     assert video.load(tmp_path / "c" / "slow.gif").rate == 10
+    # Else they are told apart nowhere.
+    stored = fresh(dataclasses.replace(video, rate=0.0, frames=4), True)
+    assert stored.findings == {"rate": ["1 of 20", "1 of 5"]}
+    (line,) = video.changes(stored.findings)
+    assert line.startswith("clips are taken frame by frame, 1 of 20, 1 of 5 a second")
+    assert fresh(video, True).findings == {} and not [*video.changes({})]
 
 
 def test_pace_takes_other_frames_of_a_file_in_their_order(folder):
