@@ -162,8 +162,11 @@ def _rows(tokenizer, word) -> list[dict[str, Any]]:
         return list(rows)
     pairs = [pair.split("=", 1) for pair in word.split(",") if pair]
     if not all(len(pair) == 2 for pair in pairs):
-        names = ", ".join(tokenizer.names)
-        raise ValueError(f"write a .csv, or column=value,column=value of {names}")
+        known = ", ".join(tokenizer.names)
+        raise ValueError(f"write a .csv, or column=value,column=value of {known}")
+    names = [name.strip() for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is there twice; write it once")
     return [{name.strip(): value.strip() for name, value in pairs}]
 
 

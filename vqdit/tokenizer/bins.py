@@ -34,9 +34,9 @@ class Labels(Value):
 
     def encode(self, label: Int[Host, "b"] | Sequence[Any]) -> Int[np.ndarray, "b 1"]:
         """Labels, -1 or None for none -> codes int32. Raises ValueError for others."""
-        label = self._numbers(label)
-        _known("label", label, self.classes)
-        return np.where(label < 0, self.classes, label).astype(np.int32)[:, None]
+        found = self._numbers(label)
+        _known("label", found, self.classes)
+        return np.where(found < 0, self.classes, found).astype(np.int32)[:, None]
 
     def known(self, values: Int[Host, "b"] | Sequence[Any]) -> Bool[np.ndarray, "b"]:
         return self._numbers(values) >= 0

@@ -263,6 +263,7 @@ def test_a_word_is_a_value_of_its_stream(tmp_path, capsys):
         ("text", "abcdefg", "the text takes 7 codes, and the stream has room for 6; "
          "write a shorter one, or --cut"),
         ("row", "age", "write a .csv, or column=value,column=value of age, sex"),
+        ("row", "age=1, age=2", "age is there twice; write it once"),
         ("boxes", "1", "write a .csv of boxes"),
     ],
 )  # fmt: skip
