@@ -105,7 +105,7 @@ def test_a_run_of_ones_own_class_is_resumed_by_the_same_experiment(mine):
     (mine / "run" / "checkpoints" / "3").mkdir(parents=True)
     open_workdir(mine / "run", experiment)
     assert begun(mine / "run", experiment, False) == 3
-    _check_owner(mine / "run", describe(experiment), experiment, False)
+    _check_owner(mine / "run", describe(experiment), experiment, False, ())
     with pytest.raises(BadInput, match="--packages=mine; write --force to replace"):
         open_workdir(mine / "run", TOKENIZER)
 

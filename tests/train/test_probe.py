@@ -101,7 +101,7 @@ def test_bad_words_are_one_line(tokenizer, transformer, tmp_path):
         ),
         ([tokenizer, "--times=0.5"], "--times is of a generator; drop it"),
         ([transformer, "--times=1.5"], "--times: 1.5 is none; write 0"),
-        ([transformer, "--of=sound"], "of='sound': the streams are image"),
+        ([transformer, "--of=sound"], "of=sound: the streams are image"),
         ([transformer, "--target=speaker"], "examples of digits have no names"),
         ([transformer, "--out=table.csv"], "--out=table.csv: write a .json"),
         ([f"--workdir={tmp_path}"], "config.json|no bundle"),

@@ -514,8 +514,8 @@ def test_a_checkpoint_of_what_cannot_be_read_is_refused(tmp_path, monkeypatch):
     # Nor is one of something else than an experiment.
     other = describe(EXPERIMENT.run)
     with pytest.raises(BadInput, match="cannot read: it is a Run; use the version"):
-        launching._check_owner(tmp_path, other, EXPERIMENT, False)
-    assert launching._check_owner(tmp_path, None, EXPERIMENT, False) is None
+        launching._check_owner(tmp_path, other, EXPERIMENT, False, ())
+    assert launching._check_owner(tmp_path, None, EXPERIMENT, False, ()) is None
 
 
 def test_only_the_first_of_several_processes_holds_the_folder(tmp_path, monkeypatch):
