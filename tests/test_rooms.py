@@ -1,7 +1,9 @@
 """Who imports whom, read from the source."""
 
 import ast
+import builtins
 import collections
+import dis
 import importlib
 import pathlib
 
@@ -516,6 +518,32 @@ def test_a_function_that_is_imported_by_its_name_has_one_home():
                 homes[node.name].add(name)
     assert len(homes) > 500
     assert {word for word, at in homes.items() if len(at) > 1} == SAME
+
+
+def test_functions_ask_for_names_that_are_there():
+    """No linter tells here, since to one strings of shapes are names that are not."""
+    found = {name: missing(compile(TREES[name], name, "exec")) for name in TREES}
+    assert len(found) > 300 and not {n: each for n, each in found.items() if each}
+
+
+def test_a_name_that_is_not_there_is_seen_in_every_scope():
+    for line in ("def f(): return lambda: [g for _ in h]", "class A:\n def f(s): g(h)"):
+        assert missing(compile(line, "", "exec")) == {"g", "h"}
+        assert not missing(compile(f"g = h = 1\n{line}", "", "exec"))
+
+
+def missing(module):
+    """Globals that functions of a module's code ask for and nothing binds."""
+    asked, bound, left = set(), {*dir(builtins), "__file__", "__name__"}, [module]
+    while left:
+        code = left.pop()
+        left += [each for each in code.co_consts if hasattr(each, "co_code")]
+        for each in dis.get_instructions(code):
+            if each.opname == "LOAD_GLOBAL":
+                asked.add(each.argval)
+            elif each.opname == "STORE_GLOBAL" or code is module:
+                bound.add(each.argval)
+    return asked - bound
 
 
 def test_no_room_for_odds_and_ends():
