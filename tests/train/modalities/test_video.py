@@ -622,7 +622,7 @@ def test_in_place_of_a_frame_that_does_not_come_stands_the_one_before(monkeypatc
         decode=lambda stream: came,
     )
     monkeypatch.setattr(av, "open", lambda file, mode: contextlib.nullcontext(video))
-    monkeypatch.setattr(indices, "opened", lambda path: path)
+    monkeypatch.setattr(indices, "for_libraries", lambda path: path)
     monkeypatch.setattr(indices, "upright", lambda frame, stream: frame.pts)
     clip = Index("a.mp4", np.arange(8), np.zeros(1, int), None)
     assert clip.pick(range(8)) == [0, 1, 1, 1, 4, 4, 6, 6]
