@@ -72,7 +72,7 @@ def called(monkeypatch, layered):
 
         monkeypatch.setattr(probe, name, call)
 
-    stands("divided", ("training", "held out", SAID))
+    stands("labelled_parts", ("training", "held out", SAID))
     stands("table", ROWS)
     stands("drawn", b"a picture")
     return found
@@ -84,7 +84,7 @@ def test_the_table_is_written_drawn_and_printed(workdir, called, capsys):
     text = json.dumps(figures, indent=1) + "\n"
     assert (workdir / "probe.json").read_text() == text
     assert (workdir / "probe.png").read_bytes() == b"a picture"
-    assert called["divided"] == (DATA,) and called["drawn"] == (ROWS, 0.5)
+    assert called["labelled_parts"] == (DATA,) and called["drawn"] == (ROWS, 0.5)
     asked, *parts, key = called["table"]
     assert parts == ["training", "held out"] and asked.extractor.layers == (
         "first",
@@ -119,7 +119,7 @@ def test_each_option_arrives_where_it_is_of(workdir, called, tmp_path):
     words += f" --out={out} --config.name=other"
     probe.main([f"--workdir={workdir}", *words.split()])
     how = {"target": "name:(.)", "train_most": 9, "held_most": 5}
-    assert called["divided"] == (DATA, how)
+    assert called["labelled_parts"] == (DATA, how)
     asked, *_ = called["table"]
     assert (asked.extractor.layers, asked.extractor.pool) == (("last",), "flat")
     assert sorted(path.name for path in out.parent.iterdir()) == ["t.json", "t.png"]

@@ -276,7 +276,7 @@ def test_a_class_is_named_once_by_name_or_number():
 
 def test_how_many_frames_are_shown_is_asked_of_clips_alone(asked, monkeypatch):
     monkeypatch.setattr(Images, "sides", ("frames", "size", "size"))
-    generator, sources, *of = asked("frames_of", "--shown.name=2", "--shown.image=1")
+    generator, sources, *of = asked("frame_count", "--shown.name=2", "--shown.image=1")
     assert of == ["image", 1] and sources["image"] == DATA
     assert [*generator.codecs] == ["image"]
 

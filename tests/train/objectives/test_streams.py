@@ -265,7 +265,7 @@ def test_what_is_held_out_is_looked_at_where_it_is_needed(monkeypatch):
     model, codec = DiT((), width=16, depth=1, block=Block(2)), toys.codec()
     tokenizers = {"image": codec, "text": Bytes(6)}
     for name, answer in (
-        ("opened", tokenizers),
+        ("open_tokenizers", tokenizers),
         ("network", (model, "processes")),
         ("open_caches", source),
         ("open_transfer", (None, "lost")),
