@@ -5,7 +5,7 @@ import pyarrow
 import pytest
 
 from train.errors import Unreadable
-from train.modalities.files.tables import columns_of, open_table
+from train.modalities.files.tables import arrays_of, columns_of, open_table
 
 DAY = 1_704_067_200_000_000_000  # 2024-01-01 in nanoseconds
 STEP = 5_000_123  # a step with digits below a microsecond
@@ -43,6 +43,26 @@ def test_times_are_seconds(kind, ticks, seconds):
     table = pyarrow.table({"time": pyarrow.array(ticks, kind), "x": ticks})
     times, _ = columns_of(table, "time")["x"]
     np.testing.assert_allclose(times, seconds or ticks, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "own, start",
+    [
+        (DAY // 10**6 + np.array([3000, 3010]), 3),
+        (DAY + np.array([3, 4]), 3e-9),
+        (DAY / 1e9 + np.array([1.5, 2.5]), 1.5),
+        (np.array([0.0, 1.0]), -DAY / 1e9),
+        (np.array([np.inf, 1.0]), np.inf),
+    ],
+    ids="milliseconds nanoseconds seconds start broken".split(),
+)
+def test_clocks_of_a_file_stand_to_each_other_as_they_did(own, start):
+    """Though those since 1970 begin at their first."""
+    x, since = np.ones(2), DAY // 10**6 + np.array([0, 10])
+    arrays = {"a": x, "a_time": since, "b": x, "b_time": own, "c": x, "c_rate": 2}
+    found = arrays_of({name: np.asarray(array) for name, array in arrays.items()})
+    assert found["a"][0].tolist() == [0, 0.01] and found["b"][0][0] == start
+    assert found["c"][0].tolist() == [-DAY / 1e9, 0.5 - DAY / 1e9]
 
 
 def test_times_of_day_in_a_csv(tmp_path):
