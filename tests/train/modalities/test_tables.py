@@ -136,6 +136,15 @@ def test_lines_in_front_that_begin_with_a_hash_are_no_rows(tmp_path, head, names
     assert [column.to_pylist() for column in table] == [["1", "#3"], [2, 4]]
 
 
+@pytest.mark.parametrize(
+    "text", ["#a;b\n1,5;2,5\n2,5;3,5\n", '#a,b\n1,"Smith, John"\n2,Bob\n']
+)
+def test_names_that_begin_with_a_hash_are_above_any_row(tmp_path, text):
+    """One that is of more columns by commas that do not divide them, too."""
+    (tmp_path / "a.csv").write_text(text)
+    assert open_table(tmp_path / "a.csv")[0].column_names == ["#a", "b"]
+
+
 def test_lines_may_end_as_those_of_an_old_spreadsheet(tmp_path):
     """All of a large file was taken for its first line, and of as many columns."""
     path = tmp_path / "a.csv"
