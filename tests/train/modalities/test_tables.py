@@ -29,6 +29,7 @@ STEP = 5_000_123  # a step with digits below a microsecond
         # A day that is written in digits, and a clock that began with a machine.
         (pyarrow.int64(), [20240101093000, 20240101093001], None),
         (pyarrow.float64(), [86_400_000, 86_400_001], None),
+        (pyarrow.int64(), [638 * 10**15, 638 * 10**15 + 10**5], [0, 10**5]),  # .NET's
         (pyarrow.int64(), [5, 6], [5, 6]),
         (pyarrow.int64(), [2**53, 2**53 + 4], [2**53, 2**53 + 4]),
         (pyarrow.int64(), [2**53 + 1, 2**53 + 2], [0, 1]),

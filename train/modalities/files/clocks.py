@@ -22,6 +22,9 @@ GAP = 2.5  # steps from which on what lies between two samples is a gap
 # Ticks a second of times, by their unit.
 TICKS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 TODAY = (3e8, 4.2e9)  # seconds since 1970, in 1979 and 2103
+# What .NET counts from the year 1, in 100 ns, between 2003 and 2038: as nanoseconds
+# since 1970 these would be of the spring of 1990.
+SINCE_1 = (632e15, 643e15)
 
 
 def epoch_of(times: np.ndarray) -> tuple[float, Any]:
@@ -32,6 +35,7 @@ def epoch_of(times: np.ndarray) -> tuple[float, Any]:
     first = times.item(0) if times.size else 0
     low, high = TODAY
     ticks = next((n for n in TICKS.values() if low <= first / n < high), 1)
+    ticks = 1 if SINCE_1[0] <= first < SINCE_1[1] else ticks
     return ticks, first if ticks > 1 or 2**53 < abs(first) < np.inf else 0
 
 

@@ -143,8 +143,10 @@ def write_recording(record: Any) -> bytes:
     if timed:
         (start,) = struct.unpack("<d", record.extra[1:9])
         ticks = [*TICKS.values()][record.extra[0] >> 3 & 3]
-        steps = np.arange(len(record.values)) * ticks
-        time = start + (steps / record.rate if record.rate else steps)
+        steps = np.arange(len(record.values)) * ticks / (record.rate or 1)
+        time = start + steps
+        if 2**53 <= abs(start) < 2**62:  # as nanoseconds are, of which a float has few
+            time = int(start) + np.rint(steps).astype(np.int64)
     if record.suffix == ".npz":
         arrays = {"values": record.values} | ({} if time is None else {"time": time})
         return npz(**arrays)
@@ -158,7 +160,7 @@ def write_recording(record: Any) -> bytes:
         quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
         (quoted if odd else rows).writerow(names)
     for i, row in enumerate(record.values):
-        when = [] if time is None else [repr(float(time[i]))]  # as it is, exactly
+        when = [] if time is None else [repr(time[i].item())]  # as it is, exactly
         rows.writerow(when + [f"{value:.7g}" for value in row])
     return text.getvalue().encode()
 
