@@ -376,6 +376,18 @@ def test_data_may_have_moved_where_their_mark_is_the_same(tmp_path, mark):
         launching._check_owner(tmp_path, describe(was), now, False, borne_out)
 
 
+def test_data_may_not_have_moved_where_no_checkpoint_says_which_they_were(tmp_path):
+    """Else a bundle whose checkpoints have been removed would be another data's."""
+    moved = replaced(EXPERIMENT, {"data.data_dir": "b"})
+    run(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(BadInput, match=r"data_dir: '' -> 'b'.*, or write --force"):
+        run(tmp_path, moved)
+    assert read_config(tmp_path / "config.json") == EXPERIMENT
+    run(tmp_path, moved, force=True)
+    assert read_config(tmp_path / "config.json") == moved
+
+
 def test_checkpoints_that_do_not_say_whose_they_are_are_continued(
     tmp_path, monkeypatch
 ):
@@ -514,8 +526,8 @@ def test_a_checkpoint_of_what_cannot_be_read_is_refused(tmp_path, monkeypatch):
     # Nor is one of something else than an experiment.
     other = describe(EXPERIMENT.run)
     with pytest.raises(BadInput, match="cannot read: it is a Run; use the version"):
-        launching._check_owner(tmp_path, other, EXPERIMENT, False)
-    assert launching._check_owner(tmp_path, None, EXPERIMENT, False) is None
+        launching._check_owner(tmp_path, other, EXPERIMENT, False, ())
+    assert launching._check_owner(tmp_path, None, EXPERIMENT, False, ()) is None
 
 
 def test_only_the_first_of_several_processes_holds_the_folder(tmp_path, monkeypatch):
