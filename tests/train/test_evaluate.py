@@ -306,7 +306,7 @@ def test_a_judge_tells_classes_where_a_label_is_drawn_beside():
         module=types.SimpleNamespace(classes=0),
         tokenizers=("image", "digit"),
     )
-    of = (model, dict.fromkeys(model.streams, DATA), lambda data, codec: None)
+    of = (model, dict.fromkeys(model.streams, DATA), lambda name, data, codec: None)
     every, alone = references_of(*of), references_of(*of, names=("image",))
     assert [*every] == ["image", "digit"] and every["image"].judges
     assert [*alone] == ["image"] and not alone["image"].judges
