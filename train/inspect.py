@@ -121,8 +121,8 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
     figures["files"] = examples.found
     figures["refused"] = [list(each) for each in examples.refused]
     # As stored, before the cleaning that all above has been through.
-    figures["as_stored"] = examples.findings
-    figures["changes"] = list(data.changes(examples.findings))
+    as_stored = figures["as_stored"] = examples.findings  # for which all are read
+    figures["changes"] = list(data.changes(as_stored))
     figures["doubts"] = list(data.doubts(examples.source)) if train else []
     figures["left_out"] = dict(examples.source.left_out)
     return Survey(figures, seen, moments.sample)

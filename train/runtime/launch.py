@@ -141,6 +141,8 @@ def launch(
         if restored is None:
             if lost:
                 raise BadInput(lost)
+            with hosts.together():
+                _refuse_moved(workdir, experiment, reschedule)
             state = create_state(init, rules, mesh)
         else:
             state, position, meta = restored
@@ -235,6 +237,15 @@ def _refuse_other_data(workdir: Path, stored: Any, now: dict[str, Any]) -> None:
                     f"{workdir} was trained on {other} now; give the data back, or "
                     f"write another --workdir{on}"
                 )
+
+
+def _refuse_moved(workdir: Path, experiment: Experiment, reschedule: bool) -> None:
+    """Raises BadInput where data have moved and there is no checkpoint to say that they
+    are the same: what is in the folder may be of others."""
+    if (workdir / CONFIG_FILE).exists():
+        old = read_config(workdir / CONFIG_FILE, experiment)
+        if why := refusal(old, experiment, str(workdir), reschedule, MOVES[:1]):
+            raise BadInput(f"{why}, or write --force to replace it")
 
 
 def _moves(stored: Any, now: dict[str, Any]) -> Sequence[str]:

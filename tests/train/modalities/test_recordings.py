@@ -41,6 +41,12 @@ def again(path, columns=(), time="", channels=2):
             "t,a,b\n1700000000000.0,1,2\n1700000000500.0,3,4\n",
             2,
         ),
+        # And nanoseconds, of which a float has some digits too few.
+        (
+            "t,a,b\n1700000000000010001,3,4\n1700000000000000001,1,2\n",
+            "t,a,b\n1700000000000000000,1,2\n1700000000000010000,3,4\n",
+            1e5,
+        ),
         # Rows in the order of their times.
         ("t,a,b\n2,5,6\n0,1,2\n1,3,4\n", "t,a,b\n0.0,1,2\n1.0,3,4\n2.0,5,6\n", 1),
         ('"a,1";b\n1;2\n', '"a,1",b\n1,2\n', 0),

@@ -5,7 +5,7 @@ import pyarrow
 import pytest
 
 from train.errors import Unreadable
-from train.modalities.files.tables import columns_of, open_table
+from train.modalities.files.tables import arrays_of, columns_of, open_table
 
 DAY = 1_704_067_200_000_000_000  # 2024-01-01 in nanoseconds
 STEP = 5_000_123  # a step with digits below a microsecond
@@ -29,6 +29,7 @@ STEP = 5_000_123  # a step with digits below a microsecond
         # A day that is written in digits, and a clock that began with a machine.
         (pyarrow.int64(), [20240101093000, 20240101093001], None),
         (pyarrow.float64(), [86_400_000, 86_400_001], None),
+        (pyarrow.int64(), [638 * 10**15, 638 * 10**15 + 10**5], [0, 10**5]),  # .NET's
         (pyarrow.int64(), [5, 6], [5, 6]),
         (pyarrow.int64(), [2**53, 2**53 + 4], [2**53, 2**53 + 4]),
         (pyarrow.int64(), [2**53 + 1, 2**53 + 2], [0, 1]),
@@ -43,6 +44,26 @@ def test_times_are_seconds(kind, ticks, seconds):
     table = pyarrow.table({"time": pyarrow.array(ticks, kind), "x": ticks})
     times, _ = columns_of(table, "time")["x"]
     np.testing.assert_allclose(times, seconds or ticks, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "own, start",
+    [
+        (DAY // 10**6 + np.array([3000, 3010]), 3),
+        (DAY + np.array([3, 4]), 3e-9),
+        (DAY / 1e9 + np.array([1.5, 2.5]), 1.5),
+        (np.array([0.0, 1.0]), -DAY / 1e9),
+        (np.array([np.inf, 1.0]), np.inf),
+    ],
+    ids="milliseconds nanoseconds seconds start broken".split(),
+)
+def test_clocks_of_a_file_stand_to_each_other_as_they_did(own, start):
+    """Though those since 1970 begin at their first."""
+    x, since = np.ones(2), DAY // 10**6 + np.array([0, 10])
+    arrays = {"a": x, "a_time": since, "b": x, "b_time": own, "c": x, "c_rate": 2}
+    found = arrays_of({name: np.asarray(array) for name, array in arrays.items()})
+    assert found["a"][0].tolist() == [0, 0.01] and found["b"][0][0] == start
+    assert found["c"][0].tolist() == [-DAY / 1e9, 0.5 - DAY / 1e9]
 
 
 def test_times_of_day_in_a_csv(tmp_path):
@@ -114,6 +135,15 @@ def test_lines_in_front_that_begin_with_a_hash_are_no_rows(tmp_path, head, names
     table = open_table(path)[0]
     assert table.column_names == names
     assert [column.to_pylist() for column in table] == [["1", "#3"], [2, 4]]
+
+
+@pytest.mark.parametrize(
+    "text", ["#a;b\n1,5;2,5\n2,5;3,5\n", '#a,b\n1,"Smith, John"\n2,Bob\n']
+)
+def test_names_that_begin_with_a_hash_are_above_any_row(tmp_path, text):
+    """One that is of more columns by commas that do not divide them, too."""
+    (tmp_path / "a.csv").write_text(text)
+    assert open_table(tmp_path / "a.csv")[0].column_names == ["#a", "b"]
 
 
 def test_lines_may_end_as_those_of_an_old_spreadsheet(tmp_path):

@@ -376,6 +376,18 @@ def test_data_may_have_moved_where_their_mark_is_the_same(tmp_path, mark):
         launching._check_owner(tmp_path, describe(was), now, False, borne_out)
 
 
+def test_data_may_not_have_moved_where_no_checkpoint_says_which_they_were(tmp_path):
+    """Else a bundle whose checkpoints have been removed would be another data's."""
+    moved = replaced(EXPERIMENT, {"data.data_dir": "b"})
+    run(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(BadInput, match=r"data_dir: '' -> 'b'.*, or write --force"):
+        run(tmp_path, moved)
+    assert read_config(tmp_path / "config.json") == EXPERIMENT
+    run(tmp_path, moved, force=True)
+    assert read_config(tmp_path / "config.json") == moved
+
+
 def test_checkpoints_that_do_not_say_whose_they_are_are_continued(
     tmp_path, monkeypatch
 ):

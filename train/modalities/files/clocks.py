@@ -4,6 +4,7 @@ Plain functions of arrays. A series is (t, c), time first; what is not known is 
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,9 @@ GAP = 2.5  # steps from which on what lies between two samples is a gap
 # Ticks a second of times, by their unit.
 TICKS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 TODAY = (3e8, 4.2e9)  # seconds since 1970, in 1979 and 2103
+# What .NET counts from the year 1, in 100 ns, between 2003 and 2038: as nanoseconds
+# since 1970 these would be of the spring of 1990.
+SINCE_1 = (632e15, 643e15)
 
 
 def epoch_of(times: np.ndarray) -> tuple[float, Any]:
@@ -31,15 +35,25 @@ def epoch_of(times: np.ndarray) -> tuple[float, Any]:
     first = times.item(0) if times.size else 0
     low, high = TODAY
     ticks = next((n for n in TICKS.values() if low <= first / n < high), 1)
-    return ticks, first if ticks > 1 or abs(first) > 2**53 else 0
+    ticks = 1 if SINCE_1[0] <= first < SINCE_1[1] else ticks
+    return ticks, first if ticks > 1 or 2**53 < abs(first) < np.inf else 0
 
 
-def in_seconds(times: np.ndarray) -> np.ndarray:
-    """Numbers as seconds: as they are, but those of another `epoch_of` since then."""
+def in_seconds(
+    times: np.ndarray, origin: tuple[float, Any] | None = None
+) -> np.ndarray:
+    """Numbers as seconds: as they are, but those of another `epoch_of` since then.
+
+    origin: `epoch_of` the times that these are compared with, if any: all are since its
+        first.
+    """
     ticks, first = epoch_of(times)
     if times.dtype.kind == "u":  # of which none is below the first
         times = times.astype(np.int64)
-    return np.asarray(times - first, np.float64) / ticks
+    seconds = np.asarray(times - first, np.float64) / ticks
+    of, since = origin or (ticks, first)
+    # Exact, since each has more digits than a float.
+    return seconds + float(Fraction(first) / int(ticks) - Fraction(since) / int(of))
 
 
 def in_order(

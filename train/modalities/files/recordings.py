@@ -36,6 +36,7 @@ from train.modalities.files.tables import (
     arrays_of,
     columns_of,
     open_table,
+    origin_of,
     schema_of,
     unit_of,
 )
@@ -124,15 +125,16 @@ def _npz(path, columns, channels):
     if columns and "values" in arrays and not set(columns) <= set(arrays):
         columns = ("values",)
     streams = arrays_of(arrays, columns)
+    origin = origin_of(arrays, streams)
     if not columns and "time" in streams and len(streams) > 1:
         if sum(each.shape[1] for _, each in streams.values()) - 1 == channels:
             del streams["time"]
     clocks = {f"{name}_{what}" for name in streams for what in ("time", "rate")}
     others = arrays.keys() - streams.keys() - clocks - {"time"} if chosen else ()
     time = None if "time" in streams else arrays.get("time")
-    times = _shared(streams, time)
-    clock = arrays.get(f"{next(iter(streams))}_time", time)
-    return streams, times, sorted(others), SECONDS if clock is None else epoch_of(clock)
+    unit = origin or (SECONDS if time is None else epoch_of(time))
+    time = None if time is None else in_seconds(time, unit)
+    return streams, _shared(streams, time), sorted(others), unit
 
 
 def write_recording(record: Any) -> bytes:
@@ -141,8 +143,10 @@ def write_recording(record: Any) -> bytes:
     if timed:
         (start,) = struct.unpack("<d", record.extra[1:9])
         ticks = [*TICKS.values()][record.extra[0] >> 3 & 3]
-        steps = np.arange(len(record.values)) * ticks
-        time = start + (steps / record.rate if record.rate else steps)
+        steps = np.arange(len(record.values)) * ticks / (record.rate or 1)
+        time = start + steps
+        if 2**53 <= abs(start) < 2**62:  # as nanoseconds are, of which a float has few
+            time = int(start) + np.rint(steps).astype(np.int64)
     if record.suffix == ".npz":
         arrays = {"values": record.values} | ({} if time is None else {"time": time})
         return npz(**arrays)
@@ -156,7 +160,7 @@ def write_recording(record: Any) -> bytes:
         quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
         (quoted if odd else rows).writerow(names)
     for i, row in enumerate(record.values):
-        when = [] if time is None else [repr(float(time[i]))]  # as it is, exactly
+        when = [] if time is None else [repr(time[i].item())]  # as it is, exactly
         rows.writerow(when + [f"{value:.7g}" for value in row])
     return text.getvalue().encode()
 
@@ -200,8 +204,6 @@ def _parquet(names, values, time) -> bytes:
 
 def _shared(streams: dict[str, Columns], time: np.ndarray | None) -> np.ndarray | None:
     """The times of all series; `time` is that of those with none of their own."""
-    if time is not None:
-        time = in_seconds(time)
     clocks = {n: time if own is None else own for n, (own, _) in streams.items()}
     first = next(iter(streams))
     times, count = clocks[first], len(streams[first][1])

@@ -53,13 +53,17 @@ def read_csv(content: bytes, as_text: Mapping[str, Any]) -> tuple[Any, bool]:
 
 def first_row(head: str) -> tuple[str, list[str]]:
     """What stands between the columns of a CSV that begins so, and its first row."""
+    rows = _first_rows(head)
+    mark = max(rows, key=lambda mark: len(rows[mark]))
+    return mark, rows[mark]
+
+
+def _first_rows(head: str) -> dict[str, list[str]]:
     # Names may hold any of these, and line ends, in quotes.
-    rows = {
+    return {
         mark: next(csv.reader(io.StringIO(head, newline=""), delimiter=mark), [])
         for mark in ",;\t"
     }
-    mark = max(rows, key=lambda mark: len(rows[mark]))
-    return mark, rows[mark]
 
 
 def is_number(text: str) -> bool:
@@ -77,11 +81,17 @@ def _without_comments(content: bytes) -> bytes:
     lines = io.BytesIO(head).readlines()
     rows = (line for line in lines if line.strip() and not line.startswith(b"#"))
     first = next(rows, b"")
-    mark = max((b",", b";", b"\t"), key=first.count)
+
+    def widths(line):
+        text = line.decode("utf-8", "replace")
+        return {mark: len(row) for mark, row in _first_rows(text).items()}
 
     def above(line):
-        same = line.count(mark) == first.count(mark)
-        return not line.strip() or (line.startswith(b"#") and not same)
+        if not (line.strip() and line.startswith(b"#")):
+            return not line.strip()
+        # Of all marks, since a row of 1,5;2,5 does not say which of two it has.
+        same = widths(line).items() & widths(first).items()
+        return not (any(n > 1 for _, n in same) or len(same) == 3)
 
     size = sum(map(len, itertools.takewhile(above, lines))) if first else 0
     return content.removeprefix(codecs.BOM_UTF8)[size:] if size else content

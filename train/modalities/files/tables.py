@@ -110,6 +110,7 @@ def arrays_of(
         raise Unreadable("holds no arrays")
     check_names(names, have)
     streams: dict[str, Columns] = {}
+    origin = origin_of(arrays, names or have)
     for name in names or have:
         array = arrays[name]
         if array.ndim not in (1, 2) or not array.size:
@@ -125,13 +126,23 @@ def arrays_of(
                     f"{name}_time is {list(times.shape)}, not [{len(values)}] as its "
                     f"array"
                 )
-            times = in_seconds(times)
+            times = in_seconds(times, origin)
         elif own is not None:
             if own.size != 1 or not own.item() > 0:
                 raise Unreadable(f"{name}_rate is not one number above 0")
-            times = np.arange(len(values)) / own.item()
+            times = in_seconds(np.arange(len(values)) / own.item(), origin)
         streams[name] = (times, values)
     return streams
+
+
+def origin_of(
+    arrays: Mapping[str, np.ndarray], names: Iterable[str]
+) -> tuple[float, Any] | None:
+    """`epoch_of` the first of these that counts from another time than 0, for several
+    clocks of a file to be of one; (1, 0) where all do, None where there are none."""
+    clocks = (arrays.get(f"{name}_time") for name in names)
+    found = [epoch_of(clock) for clock in clocks if clock is not None]
+    return next((each for each in found if each != (1, 0)), found[0] if found else None)
 
 
 def check_names(names: Iterable[str], have: Collection[str]) -> None:
