@@ -205,7 +205,7 @@ def test_stage_one_hands_on_what_it_opens(monkeypatch, tmp_path):
     ]
     assert start.lost == "lost" and shapes["w"].shape == (3,)
     assert (*told[:2], *told[3:5]) == (KMEANS, folder, "step", TOKENIZER_RULES)
-    assert (told[7].func, told[7].args) == (stage_one.told, (KMEANS,))
+    assert (told[7].func, told[7].args) == (stage_one.summary, (KMEANS,))
     (made_of,) = how.pop("made_of")().values()
     assert made_of["records"] == 1437 and len(made_of["some"]) == 16
     assert how == {"reschedule": "reschedule", "heldout": heldout, "lost": "lost"}
