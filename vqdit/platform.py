@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
-from jax.sharding import AxisType
+from jax.sharding import AxisType, PartitionSpec
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,9 +24,21 @@ def in_32_bits(function: Callable[P, T]) -> Callable[P, T]:
             if AxisType.Explicit not in mesh.axis_types:
                 return function(*args, **kwargs)
             own = _automatic(mesh)
+            leaves, tree = jax.tree.flatten((args, kwargs))
+            traced = [i for i, x in enumerate(leaves) if _is_traced(x, mesh)]
+
+            def on_own(*moved):
+                seen = list(map(_on_axes_of(own), leaves))
+                for i, x in zip(traced, moved, strict=True):
+                    seen[i] = x
+                args, kwargs = tree.unflatten(seen)
+                return function(*args, **kwargs)
+
+            if traced:  # by JAX's own way, of which there are gradients
+                whole = jax.sharding.auto_axes(on_own, out_sharding=PartitionSpec())
+                return whole(*(leaves[i] for i in traced))
             with jax.sharding.use_abstract_mesh(own):
-                args, kwargs = jax.tree.map(_on_axes_of(own), (args, kwargs))
-                found = function(*args, **kwargs)
+                found = on_own()
             return jax.tree.map(_on_axes_of(mesh), found)
 
     return run
@@ -50,6 +62,13 @@ def automatic(place: Any) -> Any:
 
 def _automatic(mesh):
     return mesh.update(axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+
+
+def _is_traced(x, mesh):
+    if not isinstance(x, jax.core.Tracer):
+        return False
+    own = jax.typeof(x).sharding.mesh
+    return own.empty or own.axis_types == mesh.axis_types
 
 
 def _on_axes_of(mesh):

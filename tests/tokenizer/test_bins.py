@@ -24,6 +24,7 @@ def test_every_label_comes_back():
             labels.decode(np.array([[code]]))
     assert labels.known([3, 0, -1, None]).tolist() == [True, True, False, False]
     np.testing.assert_array_equal(labels.encode([None, 2]), labels.encode([-1, 2]))
+    assert Labels(200).encode(np.array([-1, 5], np.int8)).tolist() == [[200], [5]]
     assert labels.said([3, -1]) == ["3", "-1"]
     assert (labels.source, labels.length, Boxes(1, 2).source) == ("label", 1, "boxes")
     assert labels.stream("codes") == {"grid": (1,), "vocab": 11, "books": 1}

@@ -150,6 +150,8 @@ def test_axes_that_make_mesh_has_made_explicit_are_taken(saved):
         in_jit = jax.jit(lambda ids: drawn(ids) + 1)(there)
         np.testing.assert_allclose(in_jit - 1, expected, atol=1e-5)
         np.testing.assert_array_equal(codec.encode(signals).codes + 0, codes)
+        slopes = jax.grad(lambda x: jnp.square(codec.encode(x).latents).sum())(x)
+        assert np.isfinite(slopes).all()
 
 
 def test_a_classifier_keeps_its_type_and_takes_its_place(tmp_path):

@@ -25,6 +25,8 @@ from vqdit.shapes import Float, Int
 CHECKED = 20_000
 # Bad files named one by one before they are only counted.
 NAMED = 10
+# Files of which a mark has the end, and the bytes of that.
+ENDS, END = 16, 2**16
 
 log = logging.getLogger(__name__)
 
@@ -174,11 +176,27 @@ class Part(Source):
 
     @functools.cached_property
     def mark(self) -> str:
-        """Of sizes those of as many files as are read when they are opened."""
+        """Of sizes those of as many files as are read when they are opened; of some the
+        end, too, since sizes of recordings of one length are alike."""
         entries = [self.folder.entries[row] for row in self.rows]
         told = [(each.file, each.label, each.caption, each.boxes) for each in entries]
-        some = entries[:: -(-len(entries) // CHECKED)]
-        return marked(self.class_names, told, list(map(self._size, some)))
+        some, few = (entries[:: -(-len(entries) // n)] for n in (CHECKED, ENDS))
+        sizes, ends = [*map(self._size, some)], [*map(self._end, few)]
+        return marked(self.class_names, told, sizes, ends)
+
+    def _end(self, entry: Entry) -> bytes:
+        """Nothing of a folder of frames, or of what cannot be read."""
+        path = self.folder.root / entry.file
+        try:
+            if entry.content:
+                return entry.content()[-END:]
+            if not path.is_file():
+                return b""
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - END))
+                return file.read(END)
+        except (OSError, Unreadable):
+            return b""
 
     def take(self, rows):
         return [self._readable(int(row)) for row in rows]

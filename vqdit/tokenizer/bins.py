@@ -36,7 +36,8 @@ class Labels(Value):
         """Labels, -1 or None for none -> codes int32. Raises ValueError for others."""
         found = self._numbers(label)
         _known("label", found, self.classes)
-        return np.where(found < 0, self.classes, found).astype(np.int32)[:, None]
+        # First as wide as codes: an int8 would turn 200 classes into -56.
+        return np.where(found < 0, self.classes, found.astype(np.int32))[:, None]
 
     def known(self, values: Int[Host, "b"] | Sequence[Any]) -> Bool[np.ndarray, "b"]:
         return self._numbers(values) >= 0

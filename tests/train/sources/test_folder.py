@@ -526,6 +526,19 @@ def test_a_file_of_another_size_is_other_data(tmp_path):
     assert "0.png -1" in part.identity
 
 
+def test_files_of_the_same_sizes_with_other_values_have_another_mark(tmp_path):
+    """A run must not go on with a folder of recordings that were filtered, say."""
+    marks = []
+    for place, value in (("a", 0.5), ("b", 0.4999), ("c", 0.5)):
+        (tmp_path / place).mkdir()
+        for i in range(3):
+            np.savez(tmp_path / place / f"{i}.npz", x=np.full((20, 1), value))
+        place = str(tmp_path / place)
+        data = Series("folder", place, length=10, channels=1, holdout=0.0)
+        marks += [open_source(data, True).mark]
+    assert marks[0] == marks[2] != marks[1]
+
+
 @pytest.mark.parametrize("captions", [None, "captions.csv", "beside"])
 def test_data_are_known_at_another_path_by_their_mark(tmp_path, captions):
     """Not where a caption, a class or a name is another."""
