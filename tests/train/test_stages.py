@@ -551,10 +551,6 @@ def test_runs_are_scored_by_the_judge_that_is_named(trained, tmp_path, capsys):
     for words, message in (
         ([*ask, f"--judge={masked}"], "is a generator; write the folder of a classif"),
         ([*ask, "--judge=x", "--judge-steps=3"], "drop it, or --judge"),
-        (
-            [f"--workdir={work}", "--judge=x", "--config.losses.features=./x"],
-            "the tokenizer was trained to please it",
-        ),
         ([f"--workdir={work}", "--judge=x"], "--judge says nothing of a tokenizer"),
         ([*ask, "--baseline=False"], "--baseline says nothing of a generator"),
         ([f"--workdir={masked}", "--num=1"], "--num: write a whole number, at least 2"),
