@@ -407,6 +407,8 @@ def test_one_file_lays_out_meshes():
         # A kernel and an FFT, which the compiler cannot split.
         if name in ("vqdit.nn.flash", "vqdit.split"):
             found -= {"shard_map"}
+        if name == "vqdit.platform":  # an answer, on every device, of explicit axes
+            found -= {"PartitionSpec"}
         assert not found, f"{name} uses {sorted(found)}"
 
 
