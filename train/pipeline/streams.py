@@ -74,11 +74,12 @@ class JointExamples:
         """Stream -> a probe of the records that it is trained on, as its cache has it,
         and their mark, or the cache's; None of a cache that has no probe."""
         found: dict[str, Any] = {}
+        probed = functools.cache(lambda data: probe(data, True))  # streams share some
         for name, part in self.parts.items():
             if isinstance(part, CachedExamples):
                 of, mark = part.cache.contract.get("data"), part.cache.mark
             else:
-                of, mark = probe(part.data, True), part.source.mark
+                of, mark = probed(part.data), part.source.mark
             found[name] = {**of, "mark": mark} if isinstance(of, dict) else of
         return found
 
