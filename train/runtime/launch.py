@@ -270,9 +270,10 @@ def _check_owner(
     """Raises BadInput where a checkpoint says that it is of another experiment, but for
     the paths in `moves`."""
     try:
-        owner = stored and build(stored, ("vqdit", "train", *own_packages(experiment)))
         if stored is None:  # one of 0.1.0, which told nothing
-            owner = read_config(workdir / CONFIG_FILE, experiment)
+            owner: Any = read_config(workdir / CONFIG_FILE, experiment)
+        else:
+            owner = build(stored, ("vqdit", "train", *own_packages(experiment)))
         if not isinstance(owner, Experiment):
             raise ValueError(f"it is a {type(owner).__name__}")
     except Exception as error:  # fields may be of any type

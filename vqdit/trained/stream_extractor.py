@@ -187,16 +187,17 @@ def stream_extractor(
 ) -> StreamExtractor:
     """Of a generator: see `Generator.extractor`."""
     streams = tuple(model.streams)
+    known = inputs.listed(streams)
     if of is None and len(streams) > 1:
-        raise ValueError(f"of: write one of the streams {', '.join(streams)}")
+        raise ValueError(f"of: write one of the streams {known}")
     of = streams[0] if of is None else of
     if of not in streams:
-        raise ValueError(f"of={of}: the streams are {', '.join(streams)}")
+        raise ValueError(f"of={of}: the streams are {known}")
     if layers is None:
         layers = [f"block_{i:02d}" for i in range(model.module.depth)]
     for name, t in (time if isinstance(time, Mapping) else {of: time}).items():
         if name not in streams:
-            raise ValueError(f"time of {name!r}: the streams are {', '.join(streams)}")
+            raise ValueError(f"time of {name!r}: the streams are {known}")
         _within(name, t, 0)
     return StreamExtractor(model, layer_names(layers), pool, of, time)
 

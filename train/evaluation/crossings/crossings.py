@@ -231,7 +231,9 @@ def _judges(of: Crossings, references: References) -> dict[tuple[str, str], Any]
 
 def _beside(of: Crossings, crossing, exact, baselines, learning, num, key) -> dict:
     """What needs no draw: `parts` of a Beside, `more`, what puts into a batch what they
-    read, and `budgets` of those that have learned."""
+    read, and `budgets` of those that have learned; learning: judges and steps of
+    `Rivals`."""
+    judges, steps = learning
     answer, entries, budgets = of.answers[crossing.want], {}, {}
     parts: dict[str, Any] = {"real": Several(answer.evaluators("truth", exact=False))}
     if exact and answer.usual is not None:
@@ -248,7 +250,7 @@ def _beside(of: Crossings, crossing, exact, baselines, learning, num, key) -> di
         boxes = answer.tokenizer
         given, want = crossing
         task = of.joint(crossing, True), given, want, boxes, books
-        detectors = Detectors(*task, learning[1] or STEPS)
+        detectors = Detectors(*task, steps or STEPS)
         for who, rival in detectors.fit().items():
             entries[who], budgets[who] = rival
             parts[who] = Several(answer.evaluators(who))
@@ -260,7 +262,7 @@ def _beside(of: Crossings, crossing, exact, baselines, learning, num, key) -> di
         if baselines:
             rivals = Rivals(
                 *(of.joint(crossing, True), crossing.given, crossing.want, classes),
-                *(books, *learning),
+                *(books, judges, steps),
             )
             for who, rival in rivals.fit().items():
                 scored[who], budgets[who] = rival

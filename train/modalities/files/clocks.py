@@ -22,6 +22,7 @@ GAP = 2.5  # steps from which on what lies between two samples is a gap
 # Ticks a second of times, by their unit.
 TICKS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 TODAY = (3e8, 4.2e9)  # seconds since 1970, in 1979 and 2103
+SECONDS = (1, 0)  # what `epoch_of` says of these
 # What .NET counts from the year 1, in 100 ns, between 2003 and 2038: as nanoseconds
 # since 1970 these would be of the spring of 1990.
 SINCE_1 = (632e15, 643e15)

@@ -24,6 +24,7 @@ import numpy as np
 from train.errors import Unreadable
 from train.modalities.files.arrays import load_arrays, npz
 from train.modalities.files.clocks import (
+    SECONDS,
     TICKS,
     Duplicates,
     epoch_of,
@@ -43,7 +44,6 @@ from train.modalities.files.tables import (
 from vqdit.shapes import Float
 
 TIME = ("time", "t", "seconds")
-SECONDS = (1, 0)  # as `epoch_of` says it
 ONE_CLOCK = "bring it to one clock (see train.modalities.files.clocks)"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from train.errors import BadInput, Unreadable, reading
 from train.modalities.files.arrays import load_arrays
 from train.modalities.files.clocks import (
+    SECONDS,
     TICKS,
     epoch_of,
     in_order,
@@ -142,7 +143,9 @@ def origin_of(
     clocks of a file to be of one; (1, 0) where all do, None where there are none."""
     clocks = (arrays.get(f"{name}_time") for name in names)
     found = [epoch_of(clock) for clock in clocks if clock is not None]
-    return next((each for each in found if each != (1, 0)), found[0] if found else None)
+    return next(
+        (each for each in found if each != SECONDS), found[0] if found else None
+    )
 
 
 def check_names(names: Iterable[str], have: Collection[str]) -> None:
@@ -287,7 +290,7 @@ def unit_of(column, name: str) -> tuple[float, Any]:
     import pyarrow
 
     dates = pyarrow.types.is_temporal(column.type)
-    return (1, 0) if dates else epoch_of(_counted(column, name))
+    return SECONDS if dates else epoch_of(_counted(column, name))
 
 
 def _first_known(column) -> Any:
