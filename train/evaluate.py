@@ -155,8 +155,6 @@ def _refuse(flags, used, kind):
     used = {name.removesuffix(".") for name in used}
     for name in flags.keys() - used:
         raise BadInput(f"{_option(name)} says nothing of a {kind}; drop it")
-    if flags.keys() >= JUDGE and isinstance(flags["judge"], str):
-        raise BadInput("--judge-steps is of a judge trained here; drop it, or --judge")
 
 
 def _option(name):
@@ -177,10 +175,11 @@ def _of_tokenizer(codec, experiment, flags):
     used = {"most"} | (set() if data.front is None else JUDGE)
     used |= {"baseline"} if data.measures in BASELINES else set()
     _refuse(flags, used, f"tokenizer of {data.kind}")
+    judges = check_judges(judge, flags.get("judge_steps"), [data.kind])
     asked = {name: value for name, value in flags.items() if name not in JUDGE}
     with hosts.together():
-        if judge:
-            open_bundle(judge, Judge, "--judge")
+        for at, folder in judges.items():
+            open_bundle(folder, Judge, at)
         check_data(codec, experiment)
         if data.front is not None:
             classes = open_examples(data, True).classes

@@ -150,6 +150,8 @@ def test_a_page_of_a_generator_begins_with_its_streams(tmp_path, written, monkey
     judged = f"--judge={folder_of(tmp_path / 'here', toys.codec(), TOKENIZER)}"
     with pytest.raises(BadInput, match="--judge: nowhere: no bundle here"):
         page.main([f"--workdir={workdir}", "--judge=nowhere"])
+    with pytest.raises(BadInput, match="--judge-steps is of a judge trained here"):
+        page.main([f"--workdir={workdir}", judged, "--judge-steps=3"])
     lost = ["--config.run.steps=7", "--config.run.batch=3"]  # it has been trained
     page.main([f"--workdir={workdir}", "--seed=3", "--num=5", judged, *lost])
     ((_, intro, sections),) = written

@@ -130,8 +130,10 @@ def check_judges(
         if name not in streams:
             listed = ", ".join(streams) or "none"
             raise BadInput(f"--judge.{name}: signals are drawn of {listed}")
-    if steps is not None and judge and not set(streams) - named.keys():
-        raise BadInput("--judge-steps is of a judge trained here; drop it, or a judge")
+    left = set(streams) - named.keys() if named else ()  # one --judge is of all
+    if steps is not None and judge and not left:
+        what = "a judge" if named else "--judge"
+        raise BadInput(f"--judge-steps is of a judge trained here; drop it, or {what}")
     if isinstance(judge, Mapping) or not judge:
         return {f"--judge.{name}": folder for name, folder in named.items()}
     if len(streams) > 1:
