@@ -1,13 +1,11 @@
 """Eight fake CPU devices, shapes checked, and compilations kept between runs."""
 
-import functools
 import gc
 import os
 
 import jax
 import jaxtyping
 import pytest
-from jax._src.interpreters import mlir
 
 # XLA's thread pool on a CPU is as large as the machine has cores, or devices if more.
 # Collectives that don't depend on each other wait in it, each device in an order of its
@@ -89,10 +87,6 @@ def costs(request: pytest.FixtureRequest):
     programs = request.node.nodeid.startswith(("tests/train/", "tests/configs/"))
     jax.config.update("jax_disable_most_optimizations", not long)
     jaxtyping.config.update("jaxtyping_disable", programs)
-    # JAX makes a context of MLIR for every program that it lowers, four milliseconds
-    # each and a thirteenth of a test's time. Those of a file share one.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mlir, "make_ir_context", functools.cache(mlir.make_ir_context))
-        yield
+    yield
     jax.config.update("jax_disable_most_optimizations", False)
     jaxtyping.config.update("jaxtyping_disable", False)
