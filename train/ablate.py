@@ -54,7 +54,7 @@ from train.runtime.log import read_metrics
 from vqdit import sealed
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT
-from vqdit.fields import Count, Finite
+from vqdit.fields import Count, Finite, Names
 from vqdit.nn import Block
 from vqdit.trained.bundle import read_json
 from vqdit.trained.codec import Codec
@@ -63,7 +63,7 @@ from vqdit.values import build, describe, near
 FLAGS = {
     "workdir": (str, "the folder of all rows; the same command goes on with the rest"),
     "force": (bool, "put rows of another experiment aside and train them anew"),
-    "only": (tuple[str, ...], "the rows that are trained, such as base,fsq"),
+    "only": (Names, "the rows that are trained, such as base,fsq"),
     "probe": (Count, "steps of a diffusion transformer on each row's latents"),
     "samples": (Count, "of each probe, which are scored (500)"),
     "probe_guidance": (Finite, "scale of the probe's sampler (1.5)"),

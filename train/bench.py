@@ -45,12 +45,12 @@ from train.objectives.costs.streams import stream_costs
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.timing import matrix_products, median_ms
-from vqdit.fields import Count, Positive
+from vqdit.fields import Count, Names, Positive
 
 SUITE = {
     "suite": (bool, "what a new machine does, instead of one experiment"),
     "minutes": (Positive, "of the suite: after so many no further row begins (8)"),
-    "only": (tuple[str, ...], "of the suite: rows whose name has one of these words"),
+    "only": (Names, "of the suite: rows whose name has one of these words"),
     "small": (bool, "of the suite: tiny sizes, to see that everything runs"),
 }
 FLAGS = OF_RUN | {

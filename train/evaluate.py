@@ -63,7 +63,7 @@ from train.pipeline import open_examples
 from train.pipeline.streams import name_pattern
 from train.progress import say
 from train.runtime import hosts
-from vqdit.fields import FILLED, Count, Finite, Seed, TwoOrMore
+from vqdit.fields import FILLED, Count, Finite, Names, Seed, TwoOrMore
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
@@ -76,9 +76,9 @@ FLAGS = OF_RUN | {
     ),
     **SAMPLER,
     "seed": (Seed, "of its samples"),
-    "want": (tuple[str, ...], "streams drawn for these, the rest absent; else all"),
+    "want": (Names, "streams drawn for these, the rest absent; else all"),
     "crossings": (
-        bool | tuple[str, ...],
+        bool | Names,
         "how right streams are from others: all, or a_to_b,a+b_to_c",
     ),
     "shown.": (Count, "of a stream of clips: its first latents, that are given"),

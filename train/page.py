@@ -46,7 +46,7 @@ from train.report.run_pages import Section, seen
 from train.runtime import hosts
 from train.runtime.keys import key_of
 from train.runtime.log import read_metrics
-from vqdit.fields import Count, Seed
+from vqdit.fields import Count, Names, Seed
 from vqdit.metrics import nearest_neighbours
 from vqdit.trained.bundle import read_json
 from vqdit.trained.codec import Codec
@@ -54,7 +54,7 @@ from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
 
 FLAGS = OF_RUN | {
-    "crossings": (bool | tuple[str, ...], "those that are shown, else the evaluated"),
+    "crossings": (bool | Names, "those that are shown, else the evaluated"),
     "num": (Count, "held-out examples of each, of which the worst are shown (250)"),
     **SAMPLER,
     "judge": (str, "a folder of train.classifier, or of a tokenizer"),

@@ -40,7 +40,7 @@ from train.progress import progress, say
 from train.report.pictures import line_plot
 from train.runtime import hosts
 from train.runtime.keys import key_of
-from vqdit.fields import FILLED, Count, Finite, Seed
+from vqdit.fields import FILLED, Count, Finite, Names, Seed
 from vqdit.shapes import Float
 from vqdit.trained.codec import Codec
 from vqdit.trained.extractor import Extractor
@@ -49,7 +49,7 @@ from vqdit.trained.generator import Generator
 TIMES = (0.0, 0.25, 0.5, 0.75)
 BYTES = 2**30  # of features that are held at once
 FLAGS = OF_RUN | {
-    "layers": (tuple[str, ...], "by name; else all that are listed for a wrong one"),
+    "layers": (Names, "by name; else all that are listed for a wrong one"),
     "times": (
         Annotated[tuple[Finite, ...], FILLED],
         f"of a generator, 0 data to 1 noise {TIMES}",

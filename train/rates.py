@@ -39,7 +39,7 @@ from train.pipeline import whole
 from train.progress import progress, say
 from train.report.pictures import line_plot
 from train.runtime import hosts
-from vqdit.fields import Count
+from vqdit.fields import Count, Names
 from vqdit.metrics import psnr, ssim_per_image
 from vqdit.shapes import UInt8
 from vqdit.signal import to_uint8
@@ -49,7 +49,7 @@ Pictures = UInt8[np.ndarray, "n h w c"]
 JPEG = (1, 2, 3, 5, 7, 10, 14, 19, 25, 32, 40, 50, 60, 70, 80, 90, 95)
 WEBP = (0, 1, 2, 4, 7, 11, 16, 22, 30, 40, 50, 60, 70, 80, 90, 95)
 FLAGS = OF_RUN | {
-    "bundle": (tuple[str, ...], "tokenizers, with commas between; else the workdir's"),
+    "bundle": (Names, "tokenizers, with commas between; else the workdir's"),
     "most": (Count, "test images (1000, evenly spaced)"),
     "counted": (Count, "training images that codes without a prior are counted on"),
 }

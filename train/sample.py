@@ -60,7 +60,7 @@ from train.report.samples import (
 )
 from train.runtime import hosts
 from train.runtime.keys import key_of
-from vqdit.fields import Bound, Count, Finite, Seed
+from vqdit.fields import Bound, Count, Finite, Names, Seed
 from vqdit.trained.generator import Generator
 
 # Samples have numbers of 31 bits.
@@ -70,7 +70,7 @@ SampleCount = Annotated[int, Bound(at_least=1, below=2**31)]
 FLAGS = {
     "workdir": (str, "the generator: a workdir or bundle folder"),
     "given.": (str, "of a stream: files, a folder, a text, a label or a row"),
-    "want": (tuple[str, ...], "streams that are drawn; else all that are not given"),
+    "want": (Names, "streams that are drawn; else all that are not given"),
     "shown.": (Count, "of a given stream: its first places, which stay"),
     "hole.": (str, "of a given stream: what is drawn of it, a picture or numbers"),
     "label": (str, "the class that is drawn, its name or number; else all in turn"),

@@ -77,22 +77,22 @@ from train.objectives.bundles import (
 from train.pipeline import JointExamples, spaced
 from train.progress import say
 from train.runtime import hosts
-from vqdit.fields import Count, Seed, TwoOrMore
+from vqdit.fields import Count, Names, Seed, TwoOrMore
 from vqdit.tokenizer import Labels
 from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
 
 FLAGS = OF_RUN | {
     "of": (
-        tuple[str, ...],
+        Names,
         "streams that are scored, each given those before it; else all",
     ),
     "given": (tuple[str, ...], "streams that are given"),
     "shown.": (Count, "of a scored stream: its first places, given and not scored"),
     "label": (bool, "False: of a model with classes, without the example's own"),
     "classify": (str, "a stream of labels, or label, whose every value is tried"),
-    "anomaly": (tuple[str, ...], "classes that are anomalies, by name or number"),
-    "usual": (tuple[str, ...], "classes that they are told from; else all others"),
+    "anomaly": (Names, "classes that are anomalies, by name or number"),
+    "usual": (Names, "classes that they are told from; else all others"),
     "draws": (TwoOrMore, "of time and noise, for each example and stream (32)"),
     "without": (bool, "also without each of the given streams: what it saves"),
     "rank": (TwoOrMore, "examples whose --given are compared"),

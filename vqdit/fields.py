@@ -87,6 +87,7 @@ class Filled:
 
 
 FILLED = Filled()
+Names = Annotated[tuple[str, ...], FILLED]
 Count = Annotated[int, Bound(at_least=1)]
 Natural = Annotated[int, Bound(at_least=0)]
 TwoOrMore = Annotated[int, Bound(at_least=2)]

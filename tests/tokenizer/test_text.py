@@ -158,6 +158,12 @@ def test_a_text_that_is_too_long_is_refused_or_cut_on_request():
     assert Bytes(4).decode(Bytes(4).encode(["hello"], truncate=True)) == ["hell"]
     # A character cut in two.
     assert Bytes(4).decode(Bytes(4).encode(["abcé"], truncate=True)) == ["abc\ufffd"]
+    # Cut between characters, and its own U+FFFD or lone surrogate is a character.
+    kept = (("", ""), ("hello", "hell"), ("abcé", "abc"), ("a\ufffd", "a\ufffd"))
+    cut = (("a\ufffdb", "a\ufffd"), ("ab\ufffd", "ab"), ("a\ud800b", "a\ud800"))
+    for text, part in kept + cut:
+        assert Bytes(4).cut(text) == part
+        assert BPE.train(["xy"], 256, 4).cut(text) == part
 
 
 def test_a_text_may_fill_its_codes():

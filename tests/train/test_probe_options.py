@@ -132,6 +132,7 @@ def test_each_option_arrives_where_it_is_of(workdir, called, tmp_path):
     [
         ("--times=0.5", "--times is of a generator; drop it"),
         ("--times=()", "--times: write .*one or more"),
+        ("--layers=()", "--layers: write .*one or more"),
         ("--of=x", "--of is of a generator; drop it"),
         ("--seed=3", "--seed is of a generator; drop it"),
         ("--config.data.size=8", r"the tokenizer takes image \(4, 4, 1\), the data gi"),

@@ -136,9 +136,7 @@ def _values(generator, name, word, cut, blanks) -> list[Any]:
                 f"the text takes {count} codes, and the stream has room for "
                 f"{tokenizer.length}; write a shorter one, or --cut"
             )
-        if count > tokenizer.length:  # of a character cut in two nothing is left
-            first = tokenizer.decode(tokenizer.encode([text], truncate=True))[0]
-            texts[i] = first.removesuffix("\ufffd")
+        texts[i] = tokenizer.cut(text)
     return texts
 
 

@@ -90,6 +90,12 @@ class Text(Value):
             row[: len(codes)] = codes[: self.length]
         return out
 
+    def cut(self, text: str) -> str:
+        """Its beginning, of whole characters, for which there is room."""
+        room = sum(len(self.pieces[code]) for code in self.split(text)[: self.length])
+        ends = np.cumsum([len(_bytes(character)) for character in text])
+        return text[: np.searchsorted(ends, room, side="right")]
+
     def most_codes(self, values: Sequence[str | None]) -> Int[np.ndarray, "b"]:
         """Its bytes: each is of one code."""
         return np.array([len(_bytes(text or "")) for text in values], int)
