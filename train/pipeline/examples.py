@@ -103,7 +103,9 @@ class Examples:
         """Of all examples; where the source does not know, all records are read."""
         labels = self.source.labels
         if labels is None:
-            labels = np.array([record.label for record in self.source], int)
+            told = self.source.told("label")
+            each = [record.label for record in self.source] if told is None else told
+            labels = np.array(each, int)
         return labels[self._windows[:, 0]]
 
     @property

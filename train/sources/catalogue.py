@@ -6,10 +6,10 @@ one, at a tenth of the speed; so features.json and the records are read here.
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from vqdit.sealed import parsed
 # holding the interpreter lock, and threads make it slower (measured on MNIST).
 LIGHT_BYTES = 2048
 CHUNK = 256  # records of which one feature is read at once
+T = TypeVar("T")
 TEST_SPLIT = Modality.test_split  # where nobody says another
 
 
@@ -104,13 +105,15 @@ class Prepared(Source):
         return [self._record(row, feature) for row, feature in pairs]
 
     def told(self, name):
-        """Captions of a set of few: pictures are read beside them, not decoded."""
+        """Labels, and captions of a set of few: signals beside them are not decoded."""
+        if name == "label":
+            return self._each(self.label, self._label) if self.label else None
         few = name == "caption" and self.caption and self.count <= CHECKED
-        return self._texts(self.caption) if few else None
+        return self._each(self.caption, _text) if few else None
 
     def file_names(self) -> list[str]:
         """Those of all rows; none where they are not stored."""
-        found = self._texts(self.file) if self.file else []
+        found = self._each(self.file, _text) if self.file else []
         if "" in found:
             row = found.index("")
             raise BadInput(f"{self.where}: example {row} has no {self.file}")
@@ -121,23 +124,36 @@ class Prepared(Source):
         """File names without their suffixes, where they are stored."""
         return list(map(self.data.stem, self.file_names())) if self.file else None
 
-    def _texts(self, feature: str) -> list[str]:
-        """A feature of all rows, a few of which lie in memory at once: what is beside
-        it may be all of a large set."""
+    def _each(self, name: str, read: Callable[[int, Any], T]) -> list[T]:
+        """What `read` has of this feature of all rows, a few of which lie in memory at
+        once: what is beside it may be all of a large set."""
         found, lows = [], range(0, self.count, CHUNK)
-        for low in progress(lows, f"reading each {feature}", unit="chunk"):
-            parsed = self._parsed(self.rows[low : low + CHUNK].tolist())
-            with _damaged(self.where, feature):
-                held = (each[feature].bytes_list.value for each in parsed)
-                found += [value[0].decode() if value else "" for value in held]
+        for low in progress(lows, f"reading each {name}", unit="chunk"):
+            rows = self.rows[low : low + CHUNK].tolist()
+            with _damaged(self.where, name):
+                pairs = zip(rows, self._parsed(rows), strict=True)
+                found += [read(row, feature[name]) for row, feature in pairs]
         return found
+
+    def _label(self, row: int, feature: Any) -> int:
+        label = int(feature.int64_list.value[0])
+        # -1 is how TFDS writes "not known", as in the test split of ImageNet.
+        if not -1 <= label < self.classes:
+            raise BadInput(
+                f"{self.where}: label {label} of example {row} is outside its "
+                f"{self.classes} classes; prepare the set again"
+            )
+        return label
 
     def _parsed(self, rows: Sequence[int]) -> list[Any]:
         """Records of the split as TensorFlow's features by name."""
         from tensorflow_datasets.proto import tf_example_pb2
 
         try:
-            records = self.records.__getitems__(rows)
+            if len(rows) == 1:  # for which threads would be begun otherwise
+                records = [self.records[rows[0]]]
+            else:
+                records = self.records.__getitems__(rows)
         except (RuntimeError, ValueError, OSError) as error:
             raise BadInput(
                 f"{self.where}: damaged records ({one_line(error)}); prepare it again"
@@ -153,16 +169,9 @@ class Prepared(Source):
     def _read(self, row: int, feature: Any) -> Record:
         label, more = -1, {}
         if self.label:
-            label = int(feature[self.label].int64_list.value[0])
-            # -1 is how TFDS writes "not known", as in the test split of ImageNet.
-            if not -1 <= label < self.classes:
-                raise BadInput(
-                    f"{self.where}: label {label} of example {row} is outside its "
-                    f"{self.classes} classes; prepare the set again"
-                )
+            label = self._label(row, feature[self.label])
         if self.caption:
-            caption = feature[self.caption].bytes_list.value
-            more["caption"] = caption[0].decode("utf-8") if caption else ""
+            more["caption"] = _text(row, feature[self.caption])
         value = feature[self.signal]
         if self.data.pixels:
             encoded = value.bytes_list.value
@@ -173,6 +182,12 @@ class Prepared(Source):
             values = np.array(value.int64_list.value or value.float_list.value)
             values = values.reshape(self.sizes)
         return self.data.adapt(Record(values, self.rate, label=label, more=more))
+
+
+def _text(row: int, feature: Any) -> str:
+    del row
+    value = feature.bytes_list.value
+    return value[0].decode("utf-8") if value else ""
 
 
 def open_prepared(data: Modality, train: bool) -> Prepared:

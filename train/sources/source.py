@@ -77,7 +77,7 @@ class Source:
 
     def told(self, name: str) -> Sequence[Any] | None:
         """What all records have of this name, such as "caption", where that is known
-        without reading them, or None."""
+        without reading their signals, or None."""
         del name
         return None
 

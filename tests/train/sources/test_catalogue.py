@@ -300,14 +300,21 @@ def test_a_set_without_images_is_refused(tmp_path):
         open_source(at(tmp_path), True)
 
 
-def test_a_label_outside_the_classes_is_refused(tmp_path):
+def test_labels_are_read_without_pictures_and_are_of_the_classes(tmp_path, monkeypatch):
     examples = numbered(3)
-    examples[1]["label"] = 3
+    examples[2]["label"] = -1  # not known
     write_set(tmp_path / "toys" / "1.0.0", {"train": examples})
+    part = open_examples(at(tmp_path), True)
+    with monkeypatch.context() as inside:
+        inside.setattr(catalogue, "read_picture", None)
+        assert part.labels.tolist() == [0, 1, -1]
+    examples[1]["label"] = 3
+    write_set(tmp_path / "toys" / "1.1.0", {"train": examples})
     source = open_source(at(tmp_path), True)
     assert source[0].label == 0
-    with pytest.raises(BadInput, match="label 3 of example 1 is outside its 3 classes"):
-        source[1]
+    for read in (lambda: source[1], lambda: source.told("label")):
+        with pytest.raises(BadInput, match="label 3 of example 1 is outside its 3 cl"):
+            read()
 
 
 def test_damaged_images_records_and_descriptions_are_refused(tmp_path):
