@@ -2,12 +2,14 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import io
 import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 # mallopt's parameters in glibc's malloc.h.
@@ -37,6 +39,21 @@ def blame(at: str = "") -> Iterator[None]:
         raise
     except ValueError as error:
         raise BadInput(f"{at}: {error}" if at else str(error)) from error
+
+
+@contextlib.contextmanager
+def of_stream(name: str, sources: Mapping[str, Any]) -> Iterator[None]:
+    """What is refused of one stream's data says data.NAME where it says data, unless
+    all streams are of the same."""
+    try:
+        yield
+    except BadInput as error:
+        data = sources[name]
+        if all(each == data for each in sources.values()):
+            raise
+        fields = "|".join(field.name for field in dataclasses.fields(data))
+        own = rf"(?<![\w./\\-])data(?=:|\.(?:{fields})\b)"
+        raise BadInput(re.sub(own, f"data.{name}", str(error))) from error
 
 
 def one_line(error: BaseException) -> str:

@@ -53,7 +53,7 @@ from train.codec.examples import class_of
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
 from train.config.outputs import check_free, out_file
-from train.errors import BadInput, blame, run
+from train.errors import BadInput, blame, of_stream, run
 from train.evaluation.crossings.bound_figures import (
     figures_of,
     keep_figures,
@@ -166,7 +166,8 @@ def main(argv=None):
         if name in generator.codecs and "frames" in sources[name].sides:
             frame_count(generator, sources, name, count)
     for name in (n for n in (*of, *given) if n in generator.codecs):
-        examples_for(generator.codecs[name], sources[name], part)
+        with of_stream(name, experiment.sources):
+            examples_for(generator.codecs[name], sources[name], part)
     opened = lambda train: JointExamples(sources, tokenizers, train, experiment.join)
     data = opened(part)
     rows = spaced(len(data), flags.get("most"))

@@ -11,7 +11,17 @@ import types
 import pytest
 
 from train import errors
-from train.errors import BadInput, Unreadable, blame, one_line, reading, refused, run
+from train.errors import (
+    BadInput,
+    Unreadable,
+    blame,
+    of_stream,
+    one_line,
+    reading,
+    refused,
+    run,
+)
+from train.modalities import Audio, Images
 
 
 def test_bad_input_is_one_line_and_exit_status_2(capsys):
@@ -41,6 +51,20 @@ def test_what_a_module_refuses_names_the_field():
     assert str(raised(wrong, blame())) == "a < b"
     for error in (ours, ended, TypeError()):
         assert raised(error, blame("model.dim")) is error
+
+
+def test_what_is_refused_of_one_streams_data_names_it():
+    """A field of the data, or the data; no file of that name; not where all share."""
+    image, sound = Images(name="a"), Audio(name="b")
+    said = "data.name=3, data.rate; data: no; data.csv, in /data: 3"
+    named = "data.x.name=3, data.rate; data.x: no; data.csv, in /data: 3"
+    for other, expected in ((sound, named), (image, said)):
+        with (
+            pytest.raises(BadInput) as caught,
+            of_stream("x", {"x": image, "y": other}),
+        ):
+            raise BadInput(said)
+        assert str(caught.value) == expected
 
 
 def test_what_a_library_says_of_a_broken_file_is_one_line():

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin
 from train.config.experiment import Experiment
 from train.config.file import load_config
 from train.config.help import print_help
-from train.config.options.annotations import alternatives, fields_with_types
+from train.config.options.annotations import alternatives, bare, fields_with_types
 from train.config.options.expression import parse_value
 from train.config.options.paths import written
 from train.config.override import overrides
@@ -200,7 +200,8 @@ def _split(
 def _twice(value: Any, annotation: Any) -> str:
     """What a list holds more than once, spelled, which means nothing in any of a
     program; "" for nothing."""
-    lists = (get_args(a) for a in alternatives(annotation) if get_origin(a) is tuple)
+    arms = map(bare, alternatives(annotation))
+    lists = (get_args(arm) for arm in arms if get_origin(arm) is tuple)
     if not isinstance(value, tuple) or not any(Ellipsis in each for each in lists):
         return ""
     more = (x for i, x in enumerate(value) if x in value[:i])

@@ -7,7 +7,7 @@ import numpy as np
 
 from train.config import Experiment, StageTwo
 from train.config.packages import foreign, naming, own_packages
-from train.errors import BadInput, Unreadable, one_line
+from train.errors import BadInput, Unreadable, of_stream, one_line
 from train.modalities import Modality
 from train.modalities.files.stored import from_home
 from train.pipeline import Examples, open_examples
@@ -182,7 +182,8 @@ def check_data(thing: Codec | Generator, experiment: Experiment) -> None:
         return
     assert isinstance(experiment, StageTwo)  # as `check_experiment` has seen
     for name, codec in thing.codecs.items():
-        examples_for(codec, experiment.sources[name], train=False)
+        with of_stream(name, experiment.sources):
+            examples_for(codec, experiment.sources[name], train=False)
 
 
 def check_shape(codec: Codec, data: Modality) -> None:
@@ -190,8 +191,14 @@ def check_shape(codec: Codec, data: Modality) -> None:
     want, have = codec.contract, (data.kind, tuple(data.shape))
     if (want.kind, want.shape) != have:
         raise BadInput(
-            f"the tokenizer takes {want.kind} {want.shape}, the data gives {data.kind} "
-            f"{data.shape}; write data of its kind and shape"
+            f"data: the tokenizer takes {want.kind} {want.shape}, the data gives "
+            f"{data.kind} {data.shape}; write data of its kind and shape"
+        )
+    # 0 is "as stored", and of bundles older than rates.
+    if want.rate and data.rate and want.rate != data.rate:
+        raise BadInput(
+            f"data.rate={data.rate:g}: the tokenizer takes {want.rate:g} a second; "
+            f"write data.rate={want.rate:g}"
         )
 
 

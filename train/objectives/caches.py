@@ -10,7 +10,7 @@ import numpy as np
 
 from train.config import StageTwo
 from train.config.packages import own_packages
-from train.errors import BadInput, blame
+from train.errors import BadInput, blame, of_stream
 from train.modalities import Modality
 from train.modalities.files.stored import from_home
 from train.modalities.transforms.augment import Augment
@@ -86,7 +86,8 @@ def open_caches(
     # In the order of the data, whose first says what others are joined to.
     for name, data in sources.items():
         path, kind = _place(experiment, name), processes[name].kind
-        cache = _open(path, tokenizers[name], data, kind)
+        with of_stream(name, sources):
+            cache = _open(path, tokenizers[name], data, kind)
         found[name] = CachedExamples(cache, data, kind)
     return JointExamples(sources, {}, True, experiment.join, found)
 

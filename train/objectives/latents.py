@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from train.config import StageTwo
-from train.errors import BadInput, one_line
+from train.errors import BadInput, of_stream, one_line
 from train.modalities import Batch, Modality
 from train.modalities.draws import Version
 from train.objectives.bundles import examples_for
@@ -47,7 +47,8 @@ def encode_streams(
                 if name not in codecs or not _draws(experiment.sources[name]):
                     say(f"{name!r}: no epoch draws it anew; it is stored once")
         for name, codec in codecs.items():
-            examples_for(codec, experiment.sources[name], train)
+            with of_stream(name, experiment.sources):
+                examples_for(codec, experiment.sources[name], train)
         values = {n: t for n, t in tokenizers.items() if n not in codecs}
         joined = JointExamples(experiment.sources, values, train, experiment.join)
         for name, value in values.items():

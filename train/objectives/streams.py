@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from train.config import StageTwo
 from train.config.network import network
-from train.errors import BadInput, blame
+from train.errors import BadInput, blame, of_stream
 from train.objectives.bundles import examples_for, open_bundle
 from train.objectives.caches import open_caches, settled_by_cache
 from train.objectives.denoising import example, objective_of
@@ -166,7 +166,7 @@ def open_tokenizers(experiment: StageTwo, cached: bool = False) -> dict[str, Any
     for name, stream in experiment.streams.items():
         at = f"streams.{name}.tokenizer"
         if name in values:
-            with blame(at):
+            with blame(at), of_stream(name, experiment.sources):
                 found[name] = settled(values[name], experiment.sources[name])
         elif isinstance(stream.tokenizer, str | None):
             found[name] = open_bundle(stream.tokenizer, Codec, at)
@@ -262,7 +262,8 @@ def _check_data(experiment: StageTwo, tokenizers, train: bool) -> dict[str, Any]
     values = {}
     for name, tokenizer in tokenizers.items():
         if isinstance(tokenizer, Codec):
-            examples_for(tokenizer, experiment.sources[name], train)
+            with of_stream(name, experiment.sources):
+                examples_for(tokenizer, experiment.sources[name], train)
         else:
             values[name] = tokenizer
     return values

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from train.errors import BadInput, blame
+from train.errors import BadInput, blame, of_stream
 from train.modalities.modality import Modality
 from train.modalities.record import Batch
 from train.pipeline.batching import endless, spaced
@@ -52,9 +52,11 @@ class JointExamples:
     ):
         self.data, self.values = dict(data), {} if caches else dict(values)
         self.cached = bool(caches)
-        self.parts: Mapping[str, Examples | CachedExamples] = caches or {
-            name: open_examples(each, train) for name, each in data.items()
-        }
+        parts: dict[str, Examples | CachedExamples] = {**(caches or {})}
+        for name, each in () if caches else data.items():
+            with of_stream(name, data):
+                parts[name] = open_examples(each, train)
+        self.parts = parts
         for name, value in self.values.items():
             if value.closed:
                 _count_unseen(value, data[name], train, name)

@@ -20,7 +20,7 @@ from train.config.options.paths import leaves
 from train.config.override import overrides
 from train.config.workdir import open_workdir
 from train.errors import BadInput
-from vqdit.fields import Finite
+from vqdit.fields import Finite, Names
 
 FLAGS = RUN | {
     "label": (int, "the class"),
@@ -294,7 +294,7 @@ def test_a_field_means_what_its_own_class_says_before_its_parents():
 
 def test_a_number_as_it_is_meant(file):
     """1e3 steps are a thousand, one scale is a tuple of one, a,b are two texts."""
-    flags = FLAGS | {"scales": (tuple[float, ...], ""), "only": (tuple[str, ...], "")}
+    flags = FLAGS | {"scales": (tuple[float, ...], ""), "only": (Names, "")}
     words = ["--config.run.steps=2e3", "--per-class=1e1", "--scales=2", "--only=a,b c"]
     command = parse([f"--config={file}", *words], StageOne, flags)
     assert command.experiment.run.steps == 2000
@@ -306,8 +306,10 @@ def test_a_number_as_it_is_meant(file):
         "--per-class=0.5",
         "--label=True",
         "--only= ",
+        "--only=()",
+        "--only=a,a",
     ):
-        with pytest.raises(BadInput, match="write a"):
+        with pytest.raises(BadInput, match="write (a|it once)"):
             parse([f"--config={file}", word], StageOne, flags)
 
 

@@ -33,6 +33,7 @@ def trained_on(data):
         contract=SimpleNamespace(
             kind=data.kind,
             shape=tuple(data.shape),
+            rate=data.rate,
             offset=examples.offset,
             scale=examples.scale,
             preparation=data.preparation,
@@ -89,6 +90,11 @@ def test_sounds_of_another_level_are_refused():
     louder = dataclasses.replace(data, clean=dataclasses.replace(data.clean, peak=0.5))
     with pytest.raises(BadInput, match=r"prepared with peak 0\.5"):
         examples_for(trained_on(data), louder, False)
+    slower = dataclasses.replace(data, rate=1000)
+    with pytest.raises(
+        BadInput, match=r"data.rate=1000: .* takes 2000 a second; write"
+    ):
+        examples_for(trained_on(data), slower, False)
     shorter = dataclasses.replace(data, length=500)
     with pytest.raises(BadInput, match=r"takes audio \(1000, 1\), .* audio \(500, 1\)"):
         examples_for(trained_on(data), shorter, False)

@@ -66,6 +66,7 @@ def parse_value(text: str, annotation: Any, at: str) -> Any:
 
 def _of_texts(arm: Any) -> bool:
     """Whether it is of a tuple of texts, or of some words."""
+    arm = annotations.bare(arm)
     of, *more = get_args(arm) or (None,)
     text = of is str or get_origin(of) is Literal
     return get_origin(arm) is tuple and text and more == [...]
