@@ -20,7 +20,7 @@ from vqdit.signal.tiles import Tiling
 from vqdit.tokenizer import Tokenizer, decode_chunks, encode_chunks
 from vqdit.trained import inputs
 from vqdit.trained.contract import LatentContract
-from vqdit.trained.extractor import CodecExtractor, layer_names
+from vqdit.trained.extractor import CodecExtractor
 
 
 @functools.partial(
@@ -279,7 +279,7 @@ class Codec:
         self, layers: str | Sequence[str] = "latents", pool: str = "mean"
     ) -> CodecExtractor:
         """Features of signals, jitted; raises ValueError for a layer that is none."""
-        return CodecExtractor(self, layer_names(layers), pool)
+        return CodecExtractor(self, inputs.names("layers", layers), pool)
 
     @in_32_bits
     def apply(self, name: str, variables: dict, x: Array):

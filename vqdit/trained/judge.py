@@ -16,7 +16,7 @@ from vqdit.signal import to_signal, to_uint8
 from vqdit.signal.rows import by_chunks
 from vqdit.tokenizer import LogMel
 from vqdit.trained import inputs
-from vqdit.trained.extractor import JudgeExtractor, layer_names
+from vqdit.trained.extractor import JudgeExtractor
 
 # Pictures judged at once, and clips made pictures at once. Fixed, so that there is one
 # shape to compile.
@@ -88,7 +88,7 @@ class Judge:
         self, layers: str | Sequence[str] = "features", pool: str = "mean"
     ) -> JudgeExtractor:
         """Features of signals, jitted; raises ValueError for a layer that is none."""
-        return JudgeExtractor(self, layer_names(layers), pool)
+        return JudgeExtractor(self, inputs.names("layers", layers), pool)
 
     @in_32_bits
     def signal(self, x: Array) -> Array:
