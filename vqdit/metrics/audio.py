@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 
-from vqdit.shapes import Array, Float
+from vqdit.shapes import AnyArray, Float
 from vqdit.signal.spectra import mel_filterbank
 
-Waves = Float[Array | np.ndarray, "..."]
+Waves = Float[AnyArray, "..."]
 
 
 def si_sdr(reference: Waves, estimate: Waves) -> Float[np.ndarray, "b"]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from vqdit.shapes import Array, Float
+from vqdit.shapes import AnyArray, Float
 
-Features = Float[Array | np.ndarray, "n d"]
+Features = Float[AnyArray, "n d"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.shapes import Array, Shaped
+from vqdit.shapes import AnyArray, Shaped
 
 
 def by_chunks(
     function: Callable[[np.ndarray], Any],
-    x: Shaped[Array | np.ndarray, "n *shape"],
+    x: Shaped[AnyArray, "n *shape"],
     size: int,
 ) -> Any:
     """function(x), a tree of arrays of n rows, as NumPy's; `size` rows at a time.

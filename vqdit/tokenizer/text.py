@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from vqdit.fields import Count, Natural
-from vqdit.shapes import Array, Bool, Int
+from vqdit.shapes import AnyArray, Bool, Int
 from vqdit.tokenizer.value import Value, known_codes
 
 
@@ -101,7 +101,7 @@ class Text(Value):
     def said(self, values: Sequence[str]) -> list[str]:
         return [" ".join(text.splitlines()) for text in values]
 
-    def decode(self, codes: Int[np.ndarray | Array, "b n"]) -> list[str]:
+    def decode(self, codes: Int[AnyArray, "b n"]) -> list[str]:
         """Codes -> texts: up to the first padding, specials left out.
 
         Bytes that are no UTF-8, as in a character cut in two or in what a model has

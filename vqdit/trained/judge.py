@@ -11,7 +11,7 @@ import numpy as np
 
 from vqdit.features.classifier import Classifier
 from vqdit.platform import in_32_bits
-from vqdit.shapes import Array, Float, Shaped
+from vqdit.shapes import AnyArray, Array, Float, Shaped
 from vqdit.signal import to_signal, to_uint8
 from vqdit.signal.rows import by_chunks
 from vqdit.tokenizer import LogMel
@@ -170,7 +170,7 @@ def _pictured(front, x):
 _picture = jax.jit(_pictured, static_argnums=0)
 
 
-def one_picture(x: Shaped[Array | np.ndarray, "n *grid c"]) -> Any:
+def one_picture(x: Shaped[AnyArray, "n *grid c"]) -> Any:
     """Signals as pictures of `picture_shape`, values as they are."""
     shape = (len(x), *picture_shape(x.shape[1:]))
     return (x.transpose(0, 2, 3, 1, 4) if x.ndim == 5 else x).reshape(shape)
