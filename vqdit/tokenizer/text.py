@@ -54,7 +54,7 @@ class Text(Value):
         return len(self.pieces) + 1 + len(self.specials)
 
     def code(self, special: str) -> int:
-        """The code of a special, by its name."""
+        """The code of a special. Raises ValueError where none has the name."""
         if special not in self.specials:
             names = ", ".join(self.specials) or "none"
             raise ValueError(f"there is no special {special!r}; there are: {names}")
@@ -187,7 +187,8 @@ class BPE(Text):
         length: int,
         specials: tuple[str, ...] = (),
     ) -> "BPE":
-        """Learns `words` pieces, 256 or more, or as many as the corpus gives."""
+        """Learns `words` pieces, or as many as the corpus gives. Raises ValueError for
+        fewer than the 256 bytes."""
         if words < 256:
             raise ValueError(f"BPE.train: words={words}; write at least 256, the bytes")
         library = _library()

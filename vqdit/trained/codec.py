@@ -157,7 +157,10 @@ class Codec:
         *,
         batch: int = 32,
     ) -> Float[np.ndarray, "b *size c"]:
-        """`decode` for `encode_tiles`: overlaps are blended, and no seam is left."""
+        """`decode` for `encode_tiles`: overlaps are blended, and no seam is left.
+
+        Raises ValueError for other tiles than a signal of this size has.
+        """
         tiling = self._tiling(size, overlap)
         inputs.count("batch", batch)
         q = inputs.array(q)

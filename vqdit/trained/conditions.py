@@ -71,7 +71,8 @@ def encoded(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(signals, and of what is born discrete its codes (b, *grid, 1); what is known of
     them, without the gaps of a value). Of values that are known entry by entry it is
-    always said, so that gaps or none are one program."""
+    always said, so that gaps or none are one program. Raises ValueError for no values.
+    """
     found, masks = {}, arrays("known", known)
     for name, x in inputs.by_stream("given", given).items():
         if not is_value(generator, name, x):

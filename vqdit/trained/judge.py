@@ -50,7 +50,8 @@ class Judge:
     seconds: float | None = dataclasses.field(default=None, compare=False)
 
     def accuracy(self, x: np.ndarray, labels: np.ndarray) -> float:
-        """Share of signals whose likeliest class is their label, in [0, 1]."""
+        """Share of signals whose likeliest class is their label, in [0, 1]. Raises
+        ValueError unless there is one label for each."""
         labels = np.asarray(labels)
         if labels.shape != (len(x),) or not len(x):
             raise ValueError(

@@ -93,9 +93,9 @@ class StreamExtractor(Extractor):
             still = isinstance(t, int | float) and t == 0
             times[name] = jnp.broadcast_to(jnp.asarray(t, jnp.float32), (batch,))
             if not still:
-                own = jax.vmap(functools.partial(named, name=name))(keys)
+                own_keys = jax.vmap(functools.partial(named, name=name))(keys)
                 noised = jax.vmap(model.processes[name].noised)
-                streams[name] = noised(streams[name], times[name], own)
+                streams[name] = noised(streams[name], times[name], own_keys)
         module, params = unrolled(
             model.module, variables["params"], _depth(model.module, self.layers)
         )
