@@ -116,6 +116,8 @@ def test_an_old_file_without_a_new_field_takes_its_default():
         (Inner([8, 5]), "levels is a list; write a tuple"),
         (Outer(Inner((1,), len)), "inner.curve is a builtin_function"),
         (Outer(None, pairs=(1, {1})), r"pairs.1 is a set"),
+        (Outer(Inner((), {"a": 1})), "inner holds what has no hash, such as a dict"),
+        (Outer(None, pairs=({"a": 1},)), "the value holds what has no hash"),
         ({1: 2}, "the value has the key 1; write a str"),
         (Curve, "the value is a type"),
     ],

@@ -67,6 +67,7 @@ from vqdit.fields import FILLED, Count, Finite, Names, Seed, TwoOrMore
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge
+from vqdit.trained.labels import check_guidance
 
 FLAGS = OF_RUN | {
     "num": (TwoOrMore, "of a generator: samples scored"),
@@ -272,7 +273,7 @@ def _refuse_undrawn(generator, asked, want):
         generator.sampler(guidance=scale, **without_interval(sampler, scale))
         generator.sampler(want=want)
         for each in asked.get("guidance", ()):
-            generator.check_guidance(each)
+            check_guidance(generator, each)
     if want and not {*want} & {*compared(generator)}:
         known = ", ".join(compared(generator)) or "none"
         raise BadInput(f"--want={','.join(want)}: samples are scored of {known}")

@@ -81,6 +81,7 @@ from vqdit.fields import Count, Names, Seed, TwoOrMore
 from vqdit.tokenizer import Labels
 from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
+from vqdit.trained.labels import check_label
 
 FLAGS = OF_RUN | {
     "of": (
@@ -141,7 +142,7 @@ def main(argv=None):
     with blame():
         scorer = generator.scorer(of, flags.get("draws", 32))
         if not labelled:
-            generator.check_label(None, np.zeros(1, int))
+            check_label(generator, None, np.zeros(1, int))
     words = flags.get("anomaly", ())
     if "usual" in flags and not words:
         raise BadInput("--usual: write --anomaly, too")

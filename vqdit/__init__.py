@@ -14,6 +14,7 @@ The legend of letters, the same in every file:
 
     axes: b batch, n tokens, d width, c channels, h w height width, f frames,
     l samples of audio, k codewords, m codebooks, *b any leading axes. Channels last.
+    Of attention, (b, n, h, k) are h heads of k channels.
 
 Signals are in [-1, 1]; logits are raw; guidance scale 1 means none.
 

@@ -22,7 +22,7 @@ from vqdit.nn.block import (
     by_stream,
     per_token,
 )
-from vqdit.nn.patching import patchify, unpatchify
+from vqdit.nn.patching import on_grid, patchify, unpatchify
 from vqdit.nn.remat import Remat, recomputed, remat_by_word
 from vqdit.nn.streams import Continuous, Discrete
 from vqdit.shapes import Array, Float, Int
@@ -104,7 +104,7 @@ class DiT(Checked, nn.Module):
         """
         known = {} if known is None else known
         given = self._check(streams, times, known)
-        known = {name: _on_grid(known[name], streams[name]) for name in known}
+        known = {n: on_grid(v, streams[n].shape[1:-1]) for n, v in known.items()}
         tokens = [self._embed(s, streams[s.name], known.get(s.name)) for s in given]
         x = Identity(name="embedded")(jnp.concatenate(tokens, axis=1))
         # Of each stream the times of its tokens, in rows of equally many.
@@ -287,12 +287,6 @@ class DiT(Checked, nn.Module):
                     f"got {known[s.name].shape}"
                 )
         return given
-
-
-def _on_grid(known, x):
-    """(b,) or (b, *grid) -> bool (b, *grid)."""
-    known = known.astype(bool).reshape(*known.shape, *(1,) * (x.ndim - 1 - known.ndim))
-    return jnp.broadcast_to(known, x.shape[:-1])
 
 
 def _seen(given, known, batch):

@@ -141,6 +141,17 @@ class Checked:
             super().__post_init__()
 
 
+class Ascending(Checked):
+    """One whose field `low` is below its field `high`."""
+
+    low: float
+    high: float
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check("high", self.low < self.high, f"write above low, {self.low}")
+
+
 def plain(value: Any) -> Any:
     """The value as Python has it: numbers of numpy and lists become its own."""
     if isinstance(value, np.generic):

@@ -4,6 +4,8 @@ They are jaxtyping's, and no more than words of the signature outside the tests.
 jaxtyping is not installed each is the array's type, whatever its shape.
 """
 
+import numpy as np
+
 try:
     from jaxtyping import (
         Array,
@@ -28,5 +30,8 @@ except ModuleNotFoundError:
     Bool = Complex = Float = Float64 = Int = Integer = _OfAnyShape  # type: ignore
     Key = Num = Shaped = UInt8 = _OfAnyShape  # type: ignore
 
+# JAX's, or NumPy's on the host.
+AnyArray = Array | np.ndarray
+
 __all__ = ["Array", "Bool", "Complex", "Float", "Float64", "Int", "Integer", "Key"]
-__all__ += ["Num", "Shaped", "UInt8"]
+__all__ += ["AnyArray", "Num", "Shaped", "UInt8"]

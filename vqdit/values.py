@@ -75,8 +75,8 @@ def describe(value: Any, at: str = "") -> Any:
     """What `json.dumps` can write and `build` turns back into an equal value.
 
     Raises ValueError, naming the field below `at`, for anything that is not a value:
-    functions, arrays, lists, dicts without str keys, classes that cannot be imported by
-    name.
+    functions, arrays, lists, dicts without str keys, modules that hold dicts, classes
+    that cannot be imported by name.
     """
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or type(value) in (bool, int, str):
@@ -104,6 +104,14 @@ def describe(value: Any, at: str = "") -> Any:
             name: describe(getattr(value, name), _join(at, name))
             for name in field_names(kind)
         }
+        if isinstance(value, nn.Module):
+            try:
+                hash(value)  # by which JAX knows a module's program again
+            except TypeError:
+                raise ValueError(
+                    f"{_place(at)} holds what has no hash, such as a dict; in a module "
+                    "write a tuple"
+                ) from None
         return {"class": path, "fields": fields}
     advice = "write a tuple" if isinstance(value, list) else _VALUES
     raise ValueError(f"{_place(at)} is a {type(value).__name__}; {advice}")

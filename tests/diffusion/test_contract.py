@@ -384,6 +384,7 @@ def test_as_they_stand_they_are_those_of_their_papers():
     [
         (lambda: VarianceExploding(2.0, 2.0), "high=2.0: write above low, 2.0"),
         (lambda: LogNormal(low=2.0, high=2.0), "high=2.0: write above low, 2.0"),
+        (lambda: Churn(low=60.0), "high=50.0: write above low, 60.0"),
         (lambda: VarianceExploding(0.0), "low=0.0: write above 0"),
         (lambda: LogNormal(low=0.0), "low=0.0: write above 0"),
         (lambda: LinearBetas(power=0.0), "power=0.0: write above 0"),

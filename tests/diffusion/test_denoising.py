@@ -1,5 +1,7 @@
 """The objective over streams: what is unknown counts for nothing; draws are apart."""
 
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from tests import toys
 from vqdit import Continuous, Discrete, Gaussian, Masking
 from vqdit.diffusion import Linear, Uniform
 from vqdit.diffusion.objectives import Denoising, known_mean
-from vqdit.diffusion.objectives.denoising import _counted
+from vqdit.diffusion.process import joined
 
 STREAMS = [Continuous("image", (2, 2), 2), Discrete("word", (3,), 5)]
 PROCESSES = {"image": Gaussian(), "word": Masking(5)}
@@ -56,15 +58,14 @@ def test_the_mean_is_over_what_is_known():
     assert known_mean(loss, jnp.zeros(2)) == 0.0
 
 
-def test_what_is_known_and_not_given_is_counted():
-    """Of examples, of places, or of one of the two."""
-    none, one = jnp.array([1, 0]) > 0, jnp.array([[1, 0, 0], [0, 0, 1]]) > 0
-    assert _counted(None, None) is None and _counted(none, None) is none
-    np.testing.assert_array_equal(_counted(None, one), ~one)
-    np.testing.assert_array_equal(_counted(none, none), [False, False])
-    np.testing.assert_array_equal(_counted(none, one), [[0, 1, 1], [0, 0, 0]])
-    np.testing.assert_array_equal(_counted(one, none), [[0, 0, 0], [0, 0, 1]])
-    np.testing.assert_array_equal(_counted(one, ~one), one)
+def test_masks_of_examples_and_of_places_are_joined():
+    few, all_of = jnp.array([1, 0]) > 0, jnp.array([[1, 0, 0], [0, 0, 1]]) > 0
+    assert joined(operator.or_, None, None) is None
+    assert joined(operator.and_, few, None) is joined(operator.or_, None, few) is few
+    for one, other in ((few, all_of), (all_of, few)):
+        both, either = (joined(j, one, other) for j in (operator.and_, operator.or_))
+        np.testing.assert_array_equal(both, [[1, 0, 0], [0, 0, 0]])
+        np.testing.assert_array_equal(either, [[1, 1, 1], [0, 0, 1]])
 
 
 def test_streams_have_times_and_noise_of_their_own_and_labels_fall():

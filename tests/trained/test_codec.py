@@ -374,7 +374,6 @@ def test_a_normalised_signal_has_no_bounds(codec):
     contract = dataclasses.replace(codec.contract, offset=(5.0,), scale=(2.0,))
     series = Codec(codec.module, codec.variables, contract)
     assert series.encode(pictures(4, 4) + 3).codes.shape == (2, 2, 2, 1)
-    assert None not in codecs._limits(contract)  # NumPy 2.0 refuses clip(None, None)
 
 
 def test_a_latent_is_known_where_anything_of_its_block_is(codec):

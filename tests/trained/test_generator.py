@@ -459,13 +459,13 @@ def test_what_is_called_may_be_pickled(guided):
 )
 def test_labels_that_do_not_fit_are_refused(model, label, message):
     with pytest.raises(ValueError, match=message):
-        model.check_label(label, IDS)
-    np.testing.assert_array_equal(model.check_label(LABEL + 1, IDS), LABEL + 1)
-    assert model.check_label(None, IDS) is None
-    one = model.check_label(2, IDS)
+        labels.check_label(model, label, IDS)
+    np.testing.assert_array_equal(labels.check_label(model, LABEL + 1, IDS), LABEL + 1)
+    assert labels.check_label(model, None, IDS) is None
+    one = labels.check_label(model, 2, IDS)
     assert (one.shape, one.dtype, set(one.tolist())) == ((8,), jnp.int32, {2})
     # Inside a jit the shape and type alone are known.
-    inside = jax.eval_shape(lambda of: model.check_label(of, IDS), LABEL)
+    inside = jax.eval_shape(lambda of: labels.check_label(model, of, IDS), LABEL)
     assert (inside.shape, inside.dtype) == ((8,), jnp.int32)
     assert jax.eval_shape(conditions.whole, IDS).dtype == jnp.int32
 
@@ -519,9 +519,9 @@ def test_what_was_never_trained_is_refused(model, tmp_path):
     partly = vqdit.load(tmp_path / "dit")
     assert partly.trained_labels.tolist() == [1, 2]
     with pytest.raises(ValueError, match="label 0 had no example in training"):
-        partly.check_label(LABEL * 0, IDS)
+        labels.check_label(partly, LABEL * 0, IDS)
     with pytest.raises(ValueError, match="always told a class: give a label"):
-        partly.check_label(None, IDS)
+        labels.check_label(partly, None, IDS)
     for scale in (2.0, {"label": 3.0}, np.array([1.0, 1.5])):
         with pytest.raises(ValueError, match="label_dropout=0 never trained"):
             labels.check_guidance(partly, scale)
@@ -531,4 +531,4 @@ def test_what_was_never_trained_is_refused(model, tmp_path):
     labels.check_guidance(model, 4.0)
     for none in (None, 1, {"word": 3.0}, {"label": 1.0}, np.ones(8)):
         labels.check_guidance(partly, none)
-    np.testing.assert_array_equal(partly.check_label(LABEL * 0 + 2, IDS), 2)
+    np.testing.assert_array_equal(labels.check_label(partly, LABEL * 0 + 2, IDS), 2)

@@ -24,7 +24,7 @@ from vqdit.diffusion import (
     example_keys,
     sample,
 )
-from vqdit.trained import conditions, sampler
+from vqdit.trained import conditions, labels, sampler
 
 KEY, IDS = jax.random.key(0), jnp.arange(4)
 LABEL = jnp.array([0, 1, 2, 1])
@@ -53,7 +53,9 @@ def test_classes_have_names(guided, drawn):
     one = guided(KEY, IDS, "seven")["image"]
     np.testing.assert_array_equal(one[1], drawn[1])
     np.testing.assert_array_equal(one, guided(KEY, IDS, 1)["image"])
-    named = guided.generator.check_label(np.array(["six", "eight", "six", "six"]), IDS)
+    named = labels.check_label(
+        guided.generator, np.array(["six", "eight", "six", "six"]), IDS
+    )
     assert named.tolist() == [0, 2, 0, 0]
     with pytest.raises(ValueError, match="'sevn'; did you mean seven"):
         guided(KEY, IDS, "sevn")

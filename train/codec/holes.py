@@ -13,9 +13,9 @@ from train.codec.examples import signals_of
 from train.errors import BadInput
 from train.modalities.kinds import of_contract
 from train.progress import say
+from vqdit.nn.patching import on_grid
 from vqdit.tokenizer.text import Text
 from vqdit.trained.codec import Codec
-from vqdit.trained.conditions import on_grid
 from vqdit.trained.generator import Generator
 
 
@@ -74,7 +74,7 @@ def pasted(
         `known`. Where latents stand for no blocks of the signal, such as those of a
         spectrogram, or codes for no latents, the samples as they are.
     """
-    there = codec.known_signal(on_grid(jnp.asarray(stays), stream))
+    there = codec.known_signal(on_grid(jnp.asarray(stays), stream.grid))
     return drawn if there is None else np.where(there[..., None], given, drawn)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Protocol, runtime_checkable
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.fields import Bound, Checked, Count, Positive
+from vqdit.fields import Ascending, Bound, Checked, Count, Positive
 from vqdit.shapes import Array, Float
 
 
@@ -45,7 +45,7 @@ class Steps(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class Karras(Checked):
+class Karras(Ascending):
     """Even in sigma^(1/rho) from high to low, then 0 (arXiv:2206.00364, eq. 5).
 
     sigma is sigma / alpha of the process's schedule. rho = inf is even in log-SNR, as
@@ -61,10 +61,6 @@ class Karras(Checked):
     low: Positive = 0.002
     high: float = 80.0
     rho: Annotated[float, Bound(above=0, at_most=math.inf)] = 7.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.check("high", self.low < self.high, f"write above low, {self.low}")
 
     def __call__(self, process, start: float | None = None) -> Float[Array, "steps"]:
         first = jnp.asarray(process.start if start is None else start, jnp.float32)

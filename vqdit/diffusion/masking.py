@@ -83,7 +83,7 @@ class Masking(Replacement):
     def bound(self, output, x0, x_t, t, known):
         """One draw of a bound on -log p(x0) in nats, of one example.
 
-        That of a code at a time in a random order (arXiv:2310.03003;
+        That of a code at a time in a random order (arXiv:2110.02037;
         arXiv:2502.09992, eq. 14), which varies less than the integral over times of
         `loss` and has the same mean. One code alone has no order: then it is exact.
         """

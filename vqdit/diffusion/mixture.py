@@ -8,6 +8,7 @@ asked for is learnt late.
 """
 
 import dataclasses
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, NamedTuple
 
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.diffusion.process import against, named
+from vqdit.diffusion.process import against, joined, named
 from vqdit.diffusion.times import stratified
 from vqdit.fields import FILLED, Checked, Positive, Share
 from vqdit.shapes import Array, Bool, Float, Key
@@ -230,7 +231,7 @@ class Mixture(Checked):
                     part = case.parts[name](part_key, batch, stream.coarse)
                     part &= against(which == k, part)
                     part = _on_places(part, stream.patch)
-                    given[name] = _either(given.get(name), part)
+                    given[name] = joined(operator.or_, given.get(name), part)
         together = np.array([case.together for case in self.cases])
         one = jnp.asarray(together)[which] if together.any() else None
         return Roles(given, absent, one)
@@ -241,10 +242,3 @@ def _on_places(tokens, patch):
     for axis in range(1, tokens.ndim):
         tokens = jnp.repeat(tokens, patch, axis=axis)
     return tokens
-
-
-def _either(one, other):
-    if one is None:
-        return other
-    small, large = sorted((one, other), key=jnp.ndim)
-    return against(small, large) | large

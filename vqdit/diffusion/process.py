@@ -6,6 +6,7 @@ books, of one place.
 """
 
 import zlib
+from collections.abc import Callable
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import jax
@@ -60,11 +61,14 @@ class Process(Protocol):
         """(x_t, what `loss` compares the network's output with)."""
         ...
 
+    def noised(self, x0: Array, t: Float[Array, ""], key: Key[Array, ""]) -> Array:
+        """One example at time t; itself at 0, where a schedule may leave some noise."""
+        x_t, _ = self.corrupt(x0[None], t[None], key)
+        return jnp.where(t == 0, x0.astype(x_t.dtype), x_t[0])
+
     def held(self, x0: Array, t: Float[Array, ""], key: Key[Array, ""]) -> Array:
         """One example's known places, at the time of those that are drawn."""
-        x_t, _ = self.corrupt(x0[None], t[None], key)
-        # A schedule may leave some noise at its end.
-        return jnp.where(t == 0, x0.astype(x_t.dtype), x_t[0])
+        return self.noised(x0, t, key)
 
     def inputs(self, x_t: Array, t: Float[Array, "b *lead"]) -> tuple[Array, Array]:
         """(stream, time) as the network is shown them; places may have their own."""
@@ -104,3 +108,12 @@ def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
 def against(t: Array, x: Array) -> Array:
     """t, of the first axes of x or none, with its rank, so that it scales the rest."""
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
+
+
+def joined(join: Callable, one: Array | None, other: Array | None) -> Array | None:
+    """`join`, such as operator.and_, of two masks of an array, each of the first axes
+    of it, some or all; where one is None the other."""
+    if one is None or other is None:
+        return other if one is None else one
+    small, large = sorted((one, other), key=jnp.ndim)
+    return join(against(small, large), large)

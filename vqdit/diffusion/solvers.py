@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from vqdit.diffusion.gaussian import Gaussian
 from vqdit.diffusion.process import Process
-from vqdit.fields import Bound, Checked, Count, NonNegative
+from vqdit.fields import Ascending, Bound, Checked, Count, NonNegative
 from vqdit.shapes import Array
 
 
@@ -72,8 +72,7 @@ Euler = Plain
 class Heun(Solver):
     """Second order (arXiv:2206.00364, algorithm 1); the last step is Euler's."""
 
-    stages = 2
-    kind: ClassVar[type] = Gaussian
+    stages, kind = 2, Gaussian
 
     def memory(self, x):
         """The slope at t."""
@@ -194,8 +193,8 @@ class Multistep(Solver):
         data, _ = process.estimate(output, x_t, t)
         schedule = process.schedule
         log_t = schedule.log_snr(t)
-        # 1 / (2r), r the ratio of this step's length to the last one's inverse; 0 where
-        # either end is infinite: no step before, pure noise, pure data.
+        # 1 / (2r), r the length of the step before in units of this one's; 0 where one
+        # has no end: no step before, pure noise, pure data.
         share = (schedule.log_snr(s) - log_t) / (2 * (log_t - log_before))
         share = jnp.nan_to_num(share, nan=0.0, posinf=0.0)
         ahead = data + share * (data - before)
@@ -205,10 +204,11 @@ class Multistep(Solver):
 
 
 @dataclasses.dataclass(frozen=True)
-class Churn(Checked, Solver):
+class Churn(Ascending, Solver):
     """EDM's stochastic sampler: noise is added before every step of a solver.
 
     arXiv:2206.00364, algorithm 2; sigma is here sigma / alpha of any schedule.
+
     solver:    one that looks at no step but its own: Heun, Plain, DDIM.
     more:      share by which it grows before a step, S_churn / steps, at most 0.414.
     low, high: range of sigma in which it does, S_tmin and S_tmax.
@@ -273,8 +273,7 @@ class Corrector(Checked, Solver):
 
     snr: NonNegative = 0.1
 
-    stages = 2
-    kind: ClassVar[type] = Gaussian
+    stages, kind = 2, Gaussian
 
     def time(self, stage, process, t, s):
         """Both at t."""

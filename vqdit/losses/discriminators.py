@@ -47,7 +47,8 @@ class PatchDiscriminator(Checked, nn.Module):
     implementation: of `nn.products.convolution`, in every convolution.
 
     Departs from the paper in GroupNorm where it has BatchNorm, and in padding to the
-    same size, so that a signal of any size, a single frame too, has a verdict.
+    same size, so that a signal of any size, a single frame too, has a verdict. Raises
+    ValueError for one of other axes than `dims`.
     """
 
     channels: Count = 64
@@ -81,7 +82,7 @@ class PeriodDiscriminator(nn.Module):
     """Folds a waveform by `period` and looks along every column of the fold.
 
     HiFi-GAN (arXiv:2010.05646, section 2.3). Departs in the weight normalisation, which
-    is left out.
+    is left out. Raises ValueError for a signal of half a period or less.
     """
 
     period: int

@@ -27,7 +27,8 @@ class LPIPS(nn.Module):
     """Learned perceptual image patch similarity over VGG-16 (arXiv:1801.03924, eq. 1).
 
     Two batches of pictures in [-1, 1], (b, *frames, h, w, 1 or 3), -> (b,) distances,
-    0 for equal pictures. A video's is the mean over its frames. Sides are at least 16.
+    0 for equal pictures. A video's is the mean over its frames. Raises ValueError for
+    sides below 16.
     """
 
     def setup(self):

@@ -1,4 +1,4 @@
-"""Reconstruction errors of signals, and of waveforms in the frequency domain."""
+"""Errors of a reconstruction, value by value, and their mean over what was observed."""
 
 from collections.abc import Callable
 from typing import Literal

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit.shapes import Array, Float
-from vqdit.signal.spectra import magnitude, mel_filterbank
+from vqdit.signal.spectra import magnitude, mel_filterbank, slaney
 
 # Magnitudes of a spectrum below this, -80 dB of full scale, are not told apart.
 FLOOR = 1e-4
@@ -65,9 +65,7 @@ def mel_bands(rate: int, window: int) -> int:
     A band is at least twice the mel scale's linear spacing wide, 200 / 3 Hz a mel, and
     has a bin where that is more than the rate / window between bins.
     """
-    top = rate / 2
-    mels = 3 * top / 200 if top < 1000 else 15 + 27 * np.log(top / 1000) / np.log(6.4)
-    most = int(np.ceil(mels * 400 / 3 * window / rate - 1)) - 1
+    most = int(np.ceil(slaney(rate / 2) * 400 / 3 * window / rate - 1)) - 1
     return max(1, min(5 * window // 32, most))
 
 

@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 
-from vqdit.shapes import Array, Float
+from vqdit.shapes import AnyArray, Float
 from vqdit.signal.spectra import mel_filterbank
 
-Waves = Float[Array | np.ndarray, "..."]
+Waves = Float[AnyArray, "..."]
 
 
 def si_sdr(reference: Waves, estimate: Waves) -> Float[np.ndarray, "b"]:
@@ -48,7 +48,8 @@ def log_mel_distance(
     One figure a pair. mel: magnitudes under a Hann window, over the window's sum, so
     that a sine of full scale is 0.5; averaged over `bands` triangles of the Slaney
     scale from 0 to rate / 2, each of weights that sum to 1. Frames lie wholly inside
-    the signal. Figures of other bands, windows or floors do not compare.
+    the signal. Figures of other bands, windows or floors do not compare. Raises
+    ValueError for signals shorter than a window.
     """
     a, b = _pair(a, b)
     if a.shape[1] < window:
@@ -61,7 +62,8 @@ def log_mel_distance(
 
 
 def kbps(bits: int | float, samples: int, rate: int | float) -> float:
-    """Kilobits a second of `bits` that stand for `samples` at `rate` a second."""
+    """Kilobits a second of `bits` that stand for `samples` at `rate` a second, both
+    above 0 or ValueError."""
     if samples <= 0 or rate <= 0:
         raise ValueError(
             f"{samples} samples at a rate of {rate}: write numbers above 0"

@@ -9,10 +9,10 @@ codes[..., i].
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.shapes import Array, Int, Integer
+from vqdit.shapes import AnyArray, Int, Integer
 
 
-def usage(codes: Integer[Array | np.ndarray, "*window"], k: int) -> float:
+def usage(codes: Integer[AnyArray, "*window"], k: int) -> float:
     """Share of the k codewords that occur in the window, in [0, 1]."""
     return usage_of(code_counts(codes, k))
 
@@ -22,12 +22,12 @@ def usage_of(counts: Int[np.ndarray, "k"]) -> float:
     return float((counts > 0).mean())
 
 
-def perplexity(codes: Integer[Array | np.ndarray, "*window"], k: int) -> float:
+def perplexity(codes: Integer[AnyArray, "*window"], k: int) -> float:
     """2 to the entropy: the number of codewords in even use, from 1 to k."""
     return 2.0 ** entropy_bits(codes, k)
 
 
-def entropy_bits(codes: Integer[Array | np.ndarray, "*window"], k: int) -> float:
+def entropy_bits(codes: Integer[AnyArray, "*window"], k: int) -> float:
     """Entropy of the codes as if drawn one by one, in bits a code: 0 to log2(k).
 
     What an entropy coder that knows only the codes' frequencies spends on each; the
@@ -42,9 +42,7 @@ def entropy_of(counts: Int[np.ndarray, "k"]) -> float:
     return float(-(p * np.log2(p)).sum()) + 0.0  # + 0.0: one code is 0, not -0
 
 
-def code_counts(
-    codes: Integer[Array | np.ndarray, "*window"], k: int
-) -> Int[np.ndarray, "k"]:
+def code_counts(codes: Integer[AnyArray, "*window"], k: int) -> Int[np.ndarray, "k"]:
     """Occurrences of every codeword in the window. Counts of two windows add up.
 
     Raises ValueError on an empty window and on codes outside [0, k).

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from vqdit.shapes import Array, Float
+from vqdit.shapes import AnyArray, Float
 
-Features = Float[Array | np.ndarray, "n d"]
+Features = Float[AnyArray, "n d"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +60,8 @@ def _check(count, values):
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     """|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) (arXiv:1706.08500, eq. 6).
 
-    The square of the Wasserstein-2 distance of the Gaussians, as FID is.
+    The square of the Wasserstein-2 distance of the Gaussians, as FID is. Raises
+    ValueError where their dimensions differ.
 
     A B is not symmetric, and an iterative square root of it fails without a word where
     a covariance is singular, as it is for dead units or for fewer samples than

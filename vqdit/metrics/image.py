@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.shapes import Array, Float, Shaped
+from vqdit.shapes import AnyArray, Float, Shaped
 
-ImageBatch = Shaped[Array | np.ndarray, "b h w c"]
+ImageBatch = Shaped[AnyArray, "b h w c"]
 WINDOW, DEVIATION = 11, 1.5  # of the SSIM paper
 
 

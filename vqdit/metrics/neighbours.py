@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from vqdit.shapes import Array, Float, Int, Num
+from vqdit.shapes import AnyArray, Float, Int, Num
 from vqdit.signal.rows import by_chunks
 
 # Distances held at once, in elements: 256 MiB of float32.
@@ -15,8 +15,8 @@ _BLOCK = 1 << 26
 
 
 def nearest_neighbours(
-    x: Num[Array | np.ndarray, "n *shape"],
-    reference: Num[Array | np.ndarray, "r *shape"],
+    x: Num[AnyArray, "n *shape"],
+    reference: Num[AnyArray, "r *shape"],
     k: int = 1,
 ) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
     """Index and Euclidean distance of the k nearest references, nearest first.
@@ -51,8 +51,8 @@ def _nearest(x, reference, k):
 
 
 def neighbourhoods(
-    real: Float[Array | np.ndarray, "n d"],
-    samples: Float[Array | np.ndarray, "m d"],
+    real: Float[AnyArray, "n d"],
+    samples: Float[AnyArray, "m d"],
     k: int = 5,
 ) -> dict[str, float]:
     """How samples lie among real features, by balls that reach to a point's k-th

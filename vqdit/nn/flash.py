@@ -4,6 +4,8 @@ The compiler cannot split a Pallas kernel by itself. So on a mesh (`jax.set_mesh
 device runs it on its own part, by Flax's rules for the axes "batch" and "heads".
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,16 +15,6 @@ from vqdit.shapes import Array, Bool, Float
 from vqdit.split import parts
 
 TILE = 128  # tokens, and channels of wide heads, come in multiples of it
-_SIDES: tuple[str, ...] = (
-    "q",
-    "k_major",
-    "k",
-    "q_major_dkv",
-    "k_major_dkv",
-    "k_dkv",
-    "q_dkv",
-)
-_SIDES += ("k_major_dq", "k_dq", "q_dq")
 
 
 def usable() -> bool:
@@ -55,12 +47,13 @@ def _attend(q, k, v, known=None):
     """Heads first. The tokens that see each other are those of the same segment."""
     n, width = q.shape[2:]
     tile = next(size for size in (512, 256, TILE) if n % size == 0)
-    sizes = dict.fromkeys((f"block_{side}" for side in _SIDES), tile)
+    sides = (field.name for field in dataclasses.fields(kernel.BlockSizes))
+    sizes = dict.fromkeys(sides, tile) | {"block_b": 1}
     segments = None
     if known is not None:
         segments = kernel.SegmentIds(q=jnp.ones_like(known), kv=known)
     return kernel.flash_attention(
         *(q, k, v, None, segments),
         sm_scale=width**-0.5,
-        block_sizes=kernel.BlockSizes(block_b=1, **sizes),
+        block_sizes=kernel.BlockSizes(**sizes),
     )

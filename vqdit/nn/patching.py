@@ -1,6 +1,8 @@
 """n-D patches: a grid of vectors to a sequence of tokens and back."""
 
-from vqdit.shapes import Array, Shaped
+import jax.numpy as jnp
+
+from vqdit.shapes import Array, Bool, Shaped
 from vqdit.signal.grids import fold, unfold
 
 
@@ -25,6 +27,15 @@ def unpatchify(
     coarse = [size // patch for size in grid]
     x = tokens.reshape(len(tokens), *coarse, tokens.shape[-1])
     return unfold(x, (patch,) * len(grid))
+
+
+def on_grid(
+    known: Shaped[Array, "b *lead"], grid: tuple[int, ...]
+) -> Bool[Array, "b *grid"]:
+    """Where a mask is above 0, that has the first axes of a grid, some, all or none."""
+    axes = (1,) * (1 + len(grid) - known.ndim)
+    mask = (known > 0).reshape(*known.shape, *axes)
+    return jnp.broadcast_to(mask, (len(known), *grid))
 
 
 def _check(grid, patch):

@@ -7,7 +7,7 @@ channel j + half are a pair, turned by position * theta^(-j / half).
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.shapes import Array, Float
+from vqdit.shapes import AnyArray, Array, Float
 
 
 def rotary_table(
@@ -32,7 +32,7 @@ def rotary_table(
 
 
 def rotate(
-    x: Float[Array, "b n h k"], table: Float[np.ndarray | Array, "n pairs"]
+    x: Float[Array, "b n h k"], table: Float[AnyArray, "n pairs"]
 ) -> Float[Array, "b n h k"]:
     """Turns every pair of channels by its token's angle, in float32."""
     cos, sin = jnp.cos(table)[:, None], jnp.sin(table)[:, None]

@@ -47,6 +47,7 @@ class GroupedQuantizer(Composite):
         self.books = [copy_of(self.book) for _ in range(self.count)]
 
     def decode(self, codes: Int[Array, "*b m"]) -> Float[Array, "*b d"]:
+        """Codes of all books -> latents, float32; ValueError for fewer or more."""
         if codes.shape[-1] != len(self.code_counts):
             raise ValueError(
                 f"codes are {codes.shape}: the last axis has {len(self.code_counts)}"

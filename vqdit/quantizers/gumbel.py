@@ -25,18 +25,16 @@ class GumbelQuantizer(Book):
     the limit of small t without noise. The loss "kl" is that of softmax(logits) from
     the uniform distribution, a mean over vectors, as in VQGAN.
 
-    temperature: t, at the first step of training.
-    decay_steps: t falls exponentially to `least` over so many calls in training; 0
-        keeps it.
-
     y is never whole: see `assign`.
-
-    scores, adding: of `NearestBook`.
 
     num_codes: k, of codewords.
     dim: d, channels of a codeword.
     hard: whether one code alone goes forward.
+    temperature: t, at the first step of training.
     least: temperature that is never gone below.
+    decay_steps: t falls exponentially to `least` over so many calls in training; 0
+        keeps it.
+    scores, adding: of `NearestBook`.
     """
 
     num_codes: Codes

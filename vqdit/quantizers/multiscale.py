@@ -167,7 +167,8 @@ class MultiScaleQuantizer(Composite):
         """The book by k-means over what the scales ask.
 
         z (n, d) are whole grids of latents, one after the other; what is over is left
-        out. The scales are those of latents that are quantized without error.
+        out. The scales are those of latents that are quantized without error. Raises
+        ValueError for less than a grid.
         """
         sites = math.prod(self.grids[-1])
         whole = len(z) // sites
@@ -222,7 +223,8 @@ def upsample_cubic(size: int, new: int) -> np.ndarray:
     return out.astype(np.float32)
 
 
-def _cubic(t, a=-0.75):
+def _cubic(t):
+    a = -0.75
     if t <= 1:
         return (a + 2) * t**3 - (a + 3) * t**2 + 1
     return a * (t**3 - 5 * t**2 + 8 * t - 4) if t < 2 else 0.0

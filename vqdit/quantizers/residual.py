@@ -72,7 +72,7 @@ class ResidualQuantizer(Composite):
         return shrink**i
 
     def decode(self, codes: Int[Array, "*b m"]) -> Float[Array, "*b d"]:
-        """Codes of the first m books -> latents, float32."""
+        """Codes of the first m books -> latents, float32; ValueError for no such m."""
         if not 1 <= codes.shape[-1] <= self.count:
             raise ValueError(
                 f"codes are {codes.shape}: the last axis has 1 to {self.count} books"

@@ -59,7 +59,7 @@ class ResidualFSQ(Quantizer):
         ]
 
     def decode(self, codes: Int[Array, "*b m"]) -> Float[Array, "*b d"]:
-        """Codes of the first m books -> latents, float32."""
+        """Codes of the first m books -> latents, float32; ValueError for no such m."""
         books = codes.shape[-1]
         if not 1 <= books <= self.count:
             raise ValueError(

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
-import numpy as np
 
-from vqdit.shapes import Array, Shaped
+from vqdit.shapes import AnyArray, Shaped
 
 # What lies outside an axis: see `vqdit.nn.convolution.convolve`.
 Border = Literal["zero", "wrap", "past", "alone"]
-Host = Array | np.ndarray
 
 
 def fold(
-    x: Shaped[Host, "b *grid c"], patches: Sequence[int], borders: Sequence[Border] = ()
+    x: Shaped[AnyArray, "b *grid c"],
+    patches: Sequence[int],
+    borders: Sequence[Border] = (),
 ) -> Shaped[Any, "b *grid2 c2"]:
     """Patches of a grid into channels: (b, *grid / patches, prod(patches) * c).
 
@@ -35,7 +35,9 @@ def fold(
 
 
 def unfold(
-    x: Shaped[Host, "b *grid c"], patches: Sequence[int], borders: Sequence[Border] = ()
+    x: Shaped[AnyArray, "b *grid c"],
+    patches: Sequence[int],
+    borders: Sequence[Border] = (),
 ) -> Shaped[Any, "b *grid2 c2"]:
     """The inverse of `fold`; of the copies of a causal axis's first site, the last."""
     batch, *grid, channels = x.shape

@@ -1,12 +1,11 @@
 """Pixels to signals and back."""
 
 import jax.numpy as jnp
-import numpy as np
 
-from vqdit.shapes import Array, Float, Num, UInt8
+from vqdit.shapes import AnyArray, Array, Float, Num, UInt8
 
 
-def to_signal(image: Num[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
+def to_signal(image: Num[AnyArray, "*shape"]) -> Float[Array, "*shape"]:
     """uint8 pixels -> float32 in [-1, 1]; floats pass through."""
     image = jnp.asarray(image)
     if image.dtype == jnp.uint8:
@@ -14,7 +13,7 @@ def to_signal(image: Num[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"
     return image.astype(jnp.float32)
 
 
-def to_uint8(x: Float[Array | np.ndarray, "*shape"]) -> UInt8[Array, "*shape"]:
+def to_uint8(x: Float[AnyArray, "*shape"]) -> UInt8[Array, "*shape"]:
     """[-1, 1] -> the nearest of 256 levels; values outside are clipped.
 
     The exact inverse of `to_signal` on its range.

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdit.shapes import Array, Shaped
+from vqdit.shapes import AnyArray, Array, Shaped
 
 
 def by_chunks(
     function: Callable[[np.ndarray], Any],
-    x: Shaped[Array | np.ndarray, "n *shape"],
+    x: Shaped[AnyArray, "n *shape"],
     size: int,
 ) -> Any:
     """function(x), a tree of arrays of n rows, as NumPy's; `size` rows at a time.
@@ -44,15 +44,21 @@ def in_parts(function: Callable, count: int) -> Callable:
                 f"{count} parts do not divide the batch of {x.shape[0]}; write a "
                 f"divisor"
             )
-        # Part i is every count-th row from i: a device that holds a run of neighbouring
-        # rows then keeps its own, and nothing is sent around.
-        return jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)
-
-    def join(x):
-        return jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])
+        return dealt(x, count)
 
     def parted(*rows):
         found = jax.lax.map(lambda part: again(*part), jax.tree.map(split, rows))
-        return jax.tree.map(join, found)
+        return jax.tree.map(collected, found)
 
     return parted
+
+
+def dealt(x: Shaped[AnyArray, "n *row"], count: int) -> Shaped[Array, "count m *row"]:
+    """Equal parts of rows, part i every count-th from i: a device that holds a run of
+    neighbouring rows then keeps its own, and nothing is sent around."""
+    return jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)
+
+
+def collected(x: Shaped[Array, "count m *row"]) -> Shaped[Array, "n *row"]:
+    """The inverse of `dealt`."""
+    return jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])

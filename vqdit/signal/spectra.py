@@ -1,4 +1,4 @@
-"""Short-time Fourier transform, mel bands, and the log-mel front end of a tokenizer.
+"""Short-time Fourier transform, mel bands, and the signals that have them.
 
 Frame i of a signal is centred on its samples i * hop .. (i + 1) * hop - 1: there are
 (window - hop) / 2 zeros before the signal and after it, and as many frames as hops.
@@ -6,7 +6,7 @@ Frame i of a signal is centred on its samples i * hop .. (i + 1) * hop - 1: ther
 
 import functools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +94,7 @@ def mel_filterbank(
             f"{bands} mel bands between {low} and {high} Hz at a rate of {rate}: write "
             f"at least 1 band, and 0 <= low < high <= {rate / 2:g}"
         )
-    mel, hertz = {"slaney": (_slaney, _from_slaney), "htk": (_htk, _from_htk)}[scale]
+    mel, hertz = {"slaney": (slaney, _from_slaney), "htk": (_htk, _from_htk)}[scale]
     edges = hertz(np.linspace(mel(low), mel(high), bands + 2))
     bins = np.arange(window // 2 + 1) * rate / window
     lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
@@ -211,7 +211,8 @@ def _from_htk(mel):
     return 700 * (10 ** (mel / 2595) - 1)
 
 
-def _slaney(hertz):
+def slaney(hertz: Any) -> Any:
+    """Hz to mel: linear to 1 kHz, logarithmic above (Auditory Toolbox)."""
     hertz = np.asarray(hertz, np.float64)
     above = 15 + 27 * np.log(np.maximum(hertz, 1000) / 1000) / math.log(6.4)
     return np.where(hertz < 1000, hertz * 3 / 200, above)

@@ -23,6 +23,8 @@ class Tiling:
     overlap: samples that neighbours share along every axis on which there are two or
         more; less than every side of the tile.
     around:  the axis that goes round, if one does: what sticks out there is the start.
+
+    Raises ValueError, saying what to write, where these do not fit.
     """
 
     def __init__(

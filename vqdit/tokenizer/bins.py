@@ -11,9 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vqdit.fields import Count, Natural
-from vqdit.shapes import Bool, Float, Int, Shaped
-from vqdit.signal.grids import Host
+from vqdit.shapes import AnyArray, Bool, Float, Int, Shaped
 from vqdit.tokenizer.value import Value, known_codes, ordered, side_by_side
+
+# One of each example, or an array of all.
+_Labels = Int[AnyArray, "b"] | Sequence[Any]
+_Boxes = Float[AnyArray, "b *frames k 5"] | Shaped[np.ndarray, "b"] | Sequence[Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +35,14 @@ class Labels(Value):
     def code_count(self) -> int:
         return self.classes + 1
 
-    def encode(self, label: Int[Host, "b"] | Sequence[Any]) -> Int[np.ndarray, "b 1"]:
+    def encode(self, label: _Labels) -> Int[np.ndarray, "b 1"]:
         """Labels, -1 or None for none -> codes int32. Raises ValueError for others."""
         found = self._numbers(label)
         _known("label", found, self.classes)
         # First as wide as codes: an int8 would turn 200 classes into -56.
         return np.where(found < 0, self.classes, found.astype(np.int32))[:, None]
 
-    def known(self, values: Int[Host, "b"] | Sequence[Any]) -> Bool[np.ndarray, "b"]:
+    def known(self, values: _Labels) -> Bool[np.ndarray, "b"]:
         return self._numbers(values) >= 0
 
     @staticmethod
@@ -53,7 +56,7 @@ class Labels(Value):
             )
         return found
 
-    def decode(self, codes: Int[Host, "b 1"]) -> Int[np.ndarray, "b"]:
+    def decode(self, codes: Int[AnyArray, "b 1"]) -> Int[np.ndarray, "b"]:
         """Codes -> labels int32, -1 for none."""
         codes = known_codes(codes, self.code_count)[:, 0]
         return np.where(codes == self.classes, -1, codes).astype(np.int32)
@@ -101,10 +104,7 @@ class Boxes(Value):
     def code_count(self) -> int:
         return self.bins + self.classes + 1
 
-    def encode(
-        self,
-        boxes: Float[Host, "b *frames k 5"] | Shaped[np.ndarray, "b"] | Sequence[Any],
-    ) -> Int[np.ndarray, "b *frames c"]:
+    def encode(self, boxes: _Boxes) -> Int[np.ndarray, "b *frames c"]:
         """Boxes -> codes int32: an array, or of each example its own (*frames, k, 5),
         or None. k is at most `count`, and the rest is absent.
 
@@ -128,17 +128,14 @@ class Boxes(Value):
         codes = np.where(present, codes, self.padding).astype(np.int32)
         return codes.reshape(len(codes), *self.grid)
 
-    def known(
-        self,
-        boxes: Float[Host, "b *frames k 5"] | Shaped[np.ndarray, "b"] | Sequence[Any],
-    ) -> Bool[np.ndarray, "b"]:
+    def known(self, boxes: _Boxes) -> Bool[np.ndarray, "b"]:
         """False of None, and where all is NaN: nobody has said whether there are any.
         An example without boxes has none, which is known."""
         classes = self._filled(boxes)[..., 4]
         return ~np.isnan(classes).reshape(len(classes), -1).all(1)
 
     def decode(
-        self, codes: Int[Host, "b *grid"]
+        self, codes: Int[AnyArray, "b *grid"]
     ) -> Float[np.ndarray, "b *frames count 5"]:
         """Codes -> boxes float32; absent: zeros, and the class -1.
 
@@ -166,10 +163,7 @@ class Boxes(Value):
         whole = places.reshape(drawn.shape).all(-1) & (given[..., 4] >= 0)
         return np.where(whole[..., None], given, drawn)
 
-    def said(
-        self,
-        boxes: Float[Host, "b *frames k 5"] | Shaped[np.ndarray, "b"] | Sequence[Any],
-    ) -> list[str]:
+    def said(self, boxes: _Boxes) -> list[str]:
         """Class and edges of each box, "; " between boxes and " | " between frames."""
         lines = []
         for example in self._filled(boxes).reshape(len(boxes), -1, self.count, 5):

@@ -16,14 +16,14 @@ import jax
 import numpy as np
 
 from vqdit.quantizers import Quantized
-from vqdit.shapes import Array, Float, Shaped
+from vqdit.shapes import AnyArray, Float, Shaped
 from vqdit.tokenizer.tokenizer import Tokenizer
 
 
 def encode_chunks(
     tokenizer: Tokenizer,
     variables: dict,
-    x: Float[Array | np.ndarray, "b l *rest"],
+    x: Float[AnyArray, "b l *rest"],
     chunk: int,
 ) -> Quantized:
     """(b, l, c) or (b, f, h, w, c) of any length -> latents and codes, as NumPy arrays.
@@ -51,7 +51,7 @@ def encode_chunks(
 def decode_chunks(
     tokenizer: Tokenizer,
     variables: dict,
-    q: Shaped[Array | np.ndarray, "b n *rest"],
+    q: Shaped[AnyArray, "b n *rest"],
     chunk: int,
     length: int | None = None,
 ) -> Float[np.ndarray, "b l *rest2"]:

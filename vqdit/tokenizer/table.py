@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vqdit.fields import TwoOrMore
-from vqdit.shapes import Array, Bool, Int, Shaped
+from vqdit.shapes import AnyArray, Bool, Int, Shaped
 from vqdit.tokenizer.columns import Category, Number, spelled, word_of
 from vqdit.tokenizer.value import Value, first_other, known_codes, ordered, side_by_side
 from vqdit.values import near
@@ -147,7 +147,7 @@ class Table(Value):
         return codes
 
     def decode(
-        self, codes: Int[np.ndarray | Array, "b columns"]
+        self, codes: Int[AnyArray, "b columns"]
     ) -> list[dict[str, float | str | None]]:
         """Rows; an entry whose code is another column's, as a model may draw it, is
         missing."""

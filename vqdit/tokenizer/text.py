@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from vqdit.fields import Count, Natural
-from vqdit.shapes import Array, Bool, Int
+from vqdit.shapes import AnyArray, Bool, Int
 from vqdit.tokenizer.value import Value, known_codes
 
 
@@ -54,7 +54,7 @@ class Text(Value):
         return len(self.pieces) + 1 + len(self.specials)
 
     def code(self, special: str) -> int:
-        """The code of a special, by its name."""
+        """The code of a special. Raises ValueError where none has the name."""
         if special not in self.specials:
             names = ", ".join(self.specials) or "none"
             raise ValueError(f"there is no special {special!r}; there are: {names}")
@@ -107,7 +107,7 @@ class Text(Value):
     def said(self, values: Sequence[str]) -> list[str]:
         return [" ".join(text.splitlines()) for text in values]
 
-    def decode(self, codes: Int[np.ndarray | Array, "b n"]) -> list[str]:
+    def decode(self, codes: Int[AnyArray, "b n"]) -> list[str]:
         """Codes -> texts: up to the first padding, specials left out.
 
         Bytes that are no UTF-8, as in a character cut in two or in what a model has
@@ -193,7 +193,8 @@ class BPE(Text):
         length: int,
         specials: tuple[str, ...] = (),
     ) -> "BPE":
-        """Learns `words` pieces, 256 or more, or as many as the corpus gives."""
+        """Learns `words` pieces, or as many as the corpus gives. Raises ValueError for
+        fewer than the 256 bytes."""
         if words < 256:
             raise ValueError(f"BPE.train: words={words}; write at least 256, the bytes")
         library = _library()

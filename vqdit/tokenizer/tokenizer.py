@@ -115,7 +115,8 @@ class Tokenizer(Checked, nn.Module):
         train: bool = False,
         key: Key[Array, ""] | None = None,
     ) -> Quantized:
-        """What the decoder is fed, with losses and metrics."""
+        """What the decoder is fed, with losses and metrics. Raises ValueError where it
+        is drawn in training, and there is no key."""
         if self.quantizer is not None:
             return self.quantizer(z, train=train, key=key)
         if not self.variational:

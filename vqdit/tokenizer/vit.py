@@ -12,13 +12,12 @@ import math
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 
 from vqdit.fields import Checked, Count
 from vqdit.nn import Attention, sincos_positions
 from vqdit.nn.block import Identity, Mlp
 from vqdit.nn.remat import Remat, recomputed, remat_by_word
-from vqdit.shapes import Array, Float
+from vqdit.shapes import AnyArray, Array, Float
 from vqdit.signal.grids import Border, divide, divide_frames, fold, unfold
 
 
@@ -168,7 +167,7 @@ def pieces(owner: nn.Module, x: Float[Array, "b *grid c"]) -> Float[Array, "b n 
 def embed(
     owner: nn.Module,
     x: Float[Array, "b n c"],
-    positions: Float[np.ndarray | Array, "n d"],
+    positions: Float[AnyArray, "n d"],
 ) -> Float[Array, "b n d"]:
     """Vectors to tokens with their positions."""
     into = nn.Dense(owner.width, dtype=owner.dtype, name="patch_in")

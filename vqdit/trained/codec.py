@@ -12,7 +12,7 @@ import numpy as np
 
 from vqdit.platform import in_32_bits
 from vqdit.quantizers import Quantized
-from vqdit.shapes import Array, Float, Num, Shaped
+from vqdit.shapes import AnyArray, Array, Float, Num, Shaped
 from vqdit.signal import to_signal
 from vqdit.signal.grids import blocks_of, fold, unfold
 from vqdit.signal.rows import by_chunks
@@ -20,7 +20,7 @@ from vqdit.signal.tiles import Tiling
 from vqdit.tokenizer import Tokenizer, decode_chunks, encode_chunks
 from vqdit.trained import inputs
 from vqdit.trained.contract import LatentContract
-from vqdit.trained.extractor import CodecExtractor, layer_names
+from vqdit.trained.extractor import CodecExtractor
 
 
 @functools.partial(
@@ -62,7 +62,7 @@ class Codec:
         )
 
     @in_32_bits
-    def from_raw(self, raw: Num[Array | np.ndarray, "*b c"]) -> Float[Array, "*b c"]:
+    def from_raw(self, raw: Num[AnyArray, "*b c"]) -> Float[Array, "*b c"]:
         """Raw values in their own unit -> the signal that `encode` takes.
 
         Without a normalisation uint8 means pixels, and floats are the signal already.
@@ -70,22 +70,16 @@ class Codec:
         """
         if not self.contract.scale:
             return to_signal(raw)
-        offset, scale = self._affine()
+        offset, scale = _float32(self.contract.offset, self.contract.scale)
         return (jnp.asarray(raw, jnp.float32) - offset) / scale
 
     @in_32_bits
-    def to_raw(self, x: Float[Array | np.ndarray, "*b c"]) -> Float[Array, "*b c"]:
+    def to_raw(self, x: Float[AnyArray, "*b c"]) -> Float[Array, "*b c"]:
         """The inverse of `from_raw`, as floats."""
         if not self.contract.scale:
             return jnp.asarray(x, jnp.float32)
-        offset, scale = self._affine()
+        offset, scale = _float32(self.contract.offset, self.contract.scale)
         return jnp.asarray(x, jnp.float32) * scale + offset
-
-    def _affine(self):
-        return (
-            np.asarray(self.contract.offset, np.float32),
-            np.asarray(self.contract.scale, np.float32),
-        )
 
     def stream(self, kind: Literal["latents", "codes"]) -> dict[str, Any]:
         """Fields of the stream that holds its latents, or its codes."""
@@ -111,27 +105,23 @@ class Codec:
         return z - z.mean(1, keepdims=True)
 
     @in_32_bits
-    def encode(self, x: Float[Array | np.ndarray, "b *shape c"]) -> Quantized:
+    def encode(self, x: Float[AnyArray, "b *shape c"]) -> Quantized:
         """x in [-1, 1] -> quantized latents (b, *grid, d) and codes (b, *grid, m)."""
         return _run("quantized", self, inputs.signal(self.module, self.contract, x))
 
     @in_32_bits
-    def latents(
-        self, x: Float[Array | np.ndarray, "b *shape c"]
-    ) -> Float[Array, "b *grid d"]:
+    def latents(self, x: Float[AnyArray, "b *shape c"]) -> Float[Array, "b *grid d"]:
         """What a continuous stream models: (z - mean) / std, z before quantization."""
         return _run("latents", self, inputs.signal(self.module, self.contract, x))
 
     @in_32_bits
-    def decode(
-        self, q: Shaped[Array | np.ndarray, "b *grid d"]
-    ) -> Float[Array, "b *shape c"]:
+    def decode(self, q: Shaped[AnyArray, "b *grid d"]) -> Float[Array, "b *shape c"]:
         """Codes (integers) or quantized latents (floats) -> the signal."""
         return _run("decode", self, inputs.tokens(self.contract, q))
 
     def encode_tiles(
         self,
-        x: Float[Array | np.ndarray, "b *size c"],
+        x: Float[AnyArray, "b *size c"],
         overlap: int,
         *,
         around: int | None = None,
@@ -161,13 +151,16 @@ class Codec:
 
     def decode_tiles(
         self,
-        q: Shaped[Array | np.ndarray, "b tiles *grid d"],
+        q: Shaped[AnyArray, "b tiles *grid d"],
         size: tuple[int, ...],
         overlap: int,
         *,
         batch: int = 32,
     ) -> Float[np.ndarray, "b *size c"]:
-        """`decode` for `encode_tiles`: overlaps are blended, and no seam is left."""
+        """`decode` for `encode_tiles`: overlaps are blended, and no seam is left.
+
+        Raises ValueError for other tiles than a signal of this size has.
+        """
         tiling = self._tiling(size, overlap)
         inputs.count("batch", batch)
         q = inputs.array(q)
@@ -190,37 +183,29 @@ class Codec:
     def _tiling(self, size, overlap, around=None):
         return Tiling(tuple(size), self.contract.shape[:-1], overlap, around)
 
-    def encode_long(
-        self, x: Float[Array | np.ndarray, "b l *rest"], chunk: int
-    ) -> Quantized:
+    def encode_long(self, x: Float[AnyArray, "b l *rest"], chunk: int) -> Quantized:
         """`encode` of audio or video of any length, `chunk` samples or frames a time.
 
         NumPy arrays, equal to `encode` of the whole to rounding. A length that does not
         fit is padded at the end, audio by zeros, video by its last frame. Raises
         ValueError for a tokenizer whose latents depend on the whole signal.
         """
-        if x.shape[2:] != self.contract.shape[1:] or not x.shape[1]:
-            shape = ", ".join(map(str, self.contract.shape[1:]))
-            raise ValueError(
-                f"this tokenizer takes (b, any length, {shape}); got {x.shape}"
-            )
-        return encode_chunks(
-            self.module, self.variables, inputs.values(self.contract, x), chunk
-        )
+        x = inputs.values(self.contract, x)
+        return encode_chunks(self.module, self.variables, x, chunk)
 
     def decode_long(
         self,
-        q: Shaped[Array | np.ndarray, "b n *rest"],
+        q: Shaped[AnyArray, "b n *rest"],
         chunk: int,
         length: int | None = None,
     ) -> Float[np.ndarray, "b l *rest2"]:
         """`decode` for `encode_long`: to a NumPy array, cropped to `length`."""
         q = inputs.tokens(self.contract, q)
         x = decode_chunks(self.module, self.variables, q, chunk, length)
-        return x.clip(*_limits(self.contract))
+        return _clipped(self.contract, x)
 
     @in_32_bits
-    def decode_latents(self, z: Float[Array | np.ndarray, "b *grid d"]) -> Array:
+    def decode_latents(self, z: Float[AnyArray, "b *grid d"]) -> Array:
         """The inverse of `latents`: restores the scale and quantizes before decoding.
 
         As in latent diffusion (arXiv:2112.10752) the quantizer belongs to the decoder,
@@ -229,9 +214,7 @@ class Codec:
         return _run("decode_latents", self, inputs.latents(self.contract, z))
 
     @in_32_bits
-    def known_latents(
-        self, known: Shaped[Array | np.ndarray, "b *shape c"]
-    ) -> Array | np.ndarray:
+    def known_latents(self, known: Shaped[AnyArray, "b *shape c"]) -> AnyArray:
         """What is known of a signal, as its latents, bool (b, *grid).
 
         A latent is where anything is of the block that it stands for. Of a tokenizer
@@ -246,9 +229,7 @@ class Codec:
         return fold(there[..., None], patches, borders).any(-1)
 
     @in_32_bits
-    def known_signal(
-        self, known: Shaped[Array | np.ndarray, "b *grid"]
-    ) -> Array | np.ndarray | None:
+    def known_signal(self, known: Shaped[AnyArray, "b *grid"]) -> AnyArray | None:
         """The blocks of a signal that these latents stand for, bool (b, *sides); None
         where `known_latents` knows none."""
         borders, patches = self._blocks(self.contract.shape[:-1])
@@ -279,7 +260,7 @@ class Codec:
         self, layers: str | Sequence[str] = "latents", pool: str = "mean"
     ) -> CodecExtractor:
         """Features of signals, jitted; raises ValueError for a layer that is none."""
-        return CodecExtractor(self, layer_names(layers), pool)
+        return CodecExtractor(self, inputs.names("layers", layers), pool)
 
     @in_32_bits
     def apply(self, name: str, variables: dict, x: Array):
@@ -287,14 +268,13 @@ class Codec:
         return PURE[name](dataclasses.replace(self, variables=variables), x)
 
 
-def _limits(contract):
-    """A signal in units of its spread has no bounds to keep to."""
-    # Not None, two of which NumPy before 2.1 does not clip to.
-    return (-math.inf, math.inf) if contract.scale else (-1, 1)
+def _clipped(contract, x):
+    """To [-1, 1]; a signal in units of its spread has no bounds to keep to."""
+    return x if contract.scale else x.clip(-1, 1)
 
 
-def _moments(contract):
-    return np.asarray(contract.mean, np.float32), np.asarray(contract.std, np.float32)
+def _float32(*values):
+    return [np.asarray(each, np.float32) for each in values]
 
 
 def _quantized(codec, x):
@@ -303,22 +283,21 @@ def _quantized(codec, x):
 
 
 def _latents(codec, x):
-    mean, std = _moments(codec.contract)
+    mean, std = _float32(codec.contract.mean, codec.contract.std)
     return (codec.module.apply(codec.variables, x, method="latents") - mean) / std
 
 
 def _decoded(codec, q):
     x = codec.module.apply(codec.variables, q, method="decode")
-    return x.clip(*_limits(codec.contract))
+    return _clipped(codec.contract, x)
 
 
 def _decoded_latents(codec, z):
-    def run(m, z):
-        return m.decode(z if m.quantizer is None else m.quantizer(z).latents)
-
-    mean, std = _moments(codec.contract)
-    x = codec.module.apply(codec.variables, z * std + mean, method=run)
-    return x.clip(*_limits(codec.contract))
+    mean, std = _float32(codec.contract.mean, codec.contract.std)
+    q = z * std + mean
+    if codec.module.quantizer is not None:
+        q = codec.module.apply(codec.variables, q, method="quantize").latents
+    return _decoded(codec, q)
 
 
 # What a codec does, of itself and arrays.

@@ -4,6 +4,7 @@ The network with it, and what is checked at the door: samplers and scorers alike
 """
 
 import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vqdit import diffusion
-from vqdit.diffusion import against
-from vqdit.nn.patching import patchify, unpatchify
+from vqdit.diffusion.process import joined
+from vqdit.nn.patching import on_grid, patchify, unpatchify
 from vqdit.shapes import Array, Key
 from vqdit.trained import inputs, labels
 
@@ -56,8 +57,7 @@ def conditioned(
         copied = lambda x: jnp.concatenate([x] * (size // len(keys)))
         mask = {name: copied(known[name]) for name in known}
         for name, present in (there or {}).items():
-            seen = mask.get(name, present)
-            mask[name] = seen & against(present, seen)
+            mask[name] = joined(operator.and_, mask.get(name), present)
         late = dict.fromkeys(others, jnp.ones(size))
         noised = {name: copied(noise[name]) for name in others}
         outputs = ask({**streams, **noised}, {**times, **late}, label, mask)
@@ -71,7 +71,8 @@ def encoded(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(signals, and of what is born discrete its codes (b, *grid, 1); what is known of
     them, without the gaps of a value). Of values that are known entry by entry it is
-    always said, so that gaps or none are one program."""
+    always said, so that gaps or none are one program. Raises ValueError for no values.
+    """
     found, masks = {}, arrays("known", known)
     for name, x in inputs.by_stream("given", given).items():
         if not is_value(generator, name, x):
@@ -94,9 +95,8 @@ def encoded(
                 raise ValueError(
                     f"known {name!r} is {mask.shape}; what is given of it {there.shape}"
                 )
-            both = (mask > 0, there)
-            small, large = sorted(map(jnp.asarray, both), key=jnp.ndim)
-            masks[name] = against(small, large) & large
+            both = map(jnp.asarray, (mask > 0, there))
+            masks[name] = joined(operator.and_, *both)
     return arrays("given", found), masks
 
 
@@ -198,16 +198,9 @@ def _shapes(params):
     return {path(keys): np.shape(leaf) for keys, leaf in named}
 
 
-def on_grid(known: Array, stream) -> Array:
-    """Bool (b, *grid), of one number for each example, frame or place."""
-    axes = (1,) * (1 + len(stream.grid) - known.ndim)
-    mask = (known > 0).reshape(*known.shape, *axes)
-    return jnp.broadcast_to(mask, (len(known), *stream.grid))
-
-
 def on_grids(known: Mapping[str, Array], model) -> dict[str, Array]:
     """`on_grid` of each stream of a generator."""
-    return {name: on_grid(x, model.streams[name]) for name, x in known.items()}
+    return {name: on_grid(x, model.streams[name].grid) for name, x in known.items()}
 
 
 def whole_tokens(stream, known: Array) -> Array:
@@ -215,7 +208,7 @@ def whole_tokens(stream, known: Array) -> Array:
 
     A token has one time.
     """
-    mask, patch = on_grid(known, stream), stream.patch
+    mask, patch = on_grid(known, stream.grid), stream.patch
     tokens = patchify(mask[..., None], patch).all(-1, keepdims=True)
     return unpatchify(
         jnp.repeat(tokens, patch ** len(stream.grid), axis=-1), stream.grid, patch

@@ -99,7 +99,8 @@ def fingerprint(variables: Mapping) -> str:
     return digest.hexdigest()
 
 
-def flatten(variables):
+def flatten(variables: Mapping) -> dict[str, np.ndarray]:
+    """Path, such as params/encoder/conv_in/kernel, -> array."""
     flat = flax.traverse_util.flatten_dict(dict(variables), sep="/")
     return {name: np.asarray(leaf) for name, leaf in flat.items()}
 

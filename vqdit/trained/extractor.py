@@ -166,11 +166,6 @@ class JudgeExtractor(Extractor):
         return x
 
 
-def layer_names(layers: str | Sequence[str]) -> tuple[str, ...]:
-    """One layer or several, as a tuple."""
-    return inputs.names("layers", layers)
-
-
 def pooled(
     h: Float[Array, "b n c"], pool: str, seen: Bool[Array, "b n"] | None = None
 ) -> Float[Array, "b *d"]:

@@ -1,7 +1,8 @@
 """Whether the parts of a bundle fit each other, known before its weights are read.
 
 Anybody may have written them. Nothing is computed of arrays here but their shapes, and
-not of more modules than the weights have arrays for.
+not of more modules than the weights have arrays for. Each function raises ValueError,
+in one line, for what does not fit.
 """
 
 import contextlib

@@ -192,7 +192,7 @@ class Generator:
             name: diffusion.solver_for(self.processes[name], one, name)
             for name, one in solvers.items()
         }
-        self.check_guidance(conditions.scales(guidance))
+        labels.check_guidance(self, conditions.scales(guidance))
         if isinstance(guidance, Mapping):
             outside = {*names} - set(drawn) | {*before}
             outside |= {"label"} if self.module.classes else set()
@@ -282,18 +282,6 @@ class Generator:
         Raises ValueError for a layer, stream or time that is none.
         """
         return stream_extractor(self, layers, time, pool, of)
-
-    def check_label(self, label, ids) -> Array | None:
-        """Labels as (b,) int32, of one label or many, in numbers or class names.
-
-        Raises ValueError when they do not fit; of values inside a jit only the shape is
-        known.
-        """
-        return labels.check(self, label, ids)
-
-    def check_guidance(self, guidance: Any) -> None:
-        """Raises ValueError for a scale of labels that needs what was not trained."""
-        labels.check_guidance(self, guidance)
 
     def encode(self, name: str, variables: dict, x: Array) -> Array:
         """A signal as its stream models it; for use inside a jit."""

@@ -1,4 +1,4 @@
-"""What a codec is given, checked at the door: in one line, before anything compiles.
+"""What a model is given, checked at the door: in one line, before anything compiles.
 
 Inside a jit shapes and types alone are checked, since values are not known there. The
 checks return what they were given, a list as an array, and raise ValueError.

@@ -11,12 +11,12 @@ import numpy as np
 
 from vqdit.features.classifier import Classifier
 from vqdit.platform import in_32_bits
-from vqdit.shapes import Array, Float, Shaped
+from vqdit.shapes import AnyArray, Array, Float, Shaped
 from vqdit.signal import to_signal, to_uint8
 from vqdit.signal.rows import by_chunks
 from vqdit.tokenizer import LogMel
 from vqdit.trained import inputs
-from vqdit.trained.extractor import JudgeExtractor, layer_names
+from vqdit.trained.extractor import JudgeExtractor
 
 # Pictures judged at once, and clips made pictures at once. Fixed, so that there is one
 # shape to compile.
@@ -50,7 +50,8 @@ class Judge:
     seconds: float | None = dataclasses.field(default=None, compare=False)
 
     def accuracy(self, x: np.ndarray, labels: np.ndarray) -> float:
-        """Share of signals whose likeliest class is their label, in [0, 1]."""
+        """Share of signals whose likeliest class is their label, in [0, 1]. Raises
+        ValueError unless there is one label for each."""
         labels = np.asarray(labels)
         if labels.shape != (len(x),) or not len(x):
             raise ValueError(
@@ -88,7 +89,7 @@ class Judge:
         self, layers: str | Sequence[str] = "features", pool: str = "mean"
     ) -> JudgeExtractor:
         """Features of signals, jitted; raises ValueError for a layer that is none."""
-        return JudgeExtractor(self, layer_names(layers), pool)
+        return JudgeExtractor(self, inputs.names("layers", layers), pool)
 
     @in_32_bits
     def signal(self, x: Array) -> Array:
@@ -170,7 +171,7 @@ def _pictured(front, x):
 _picture = jax.jit(_pictured, static_argnums=0)
 
 
-def one_picture(x: Shaped[Array | np.ndarray, "n *grid c"]) -> Any:
+def one_picture(x: Shaped[AnyArray, "n *grid c"]) -> Any:
     """Signals as pictures of `picture_shape`, values as they are."""
     shape = (len(x), *picture_shape(x.shape[1:]))
     return (x.transpose(0, 2, 3, 1, 4) if x.ndim == 5 else x).reshape(shape)

@@ -12,7 +12,7 @@ from vqdit.trained import inputs
 from vqdit.values import near
 
 
-def check(generator: Any, label: Any, ids: Array) -> Array | None:
+def check_label(generator: Any, label: Any, ids: Array) -> Array | None:
     """Labels as (b,) int32, of one label or many, in numbers or class names.
 
     Raises ValueError when they do not fit; of values inside a jit only the shape is

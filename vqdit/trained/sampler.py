@@ -14,7 +14,7 @@ from vqdit.diffusion import Grid, Solver
 from vqdit.diffusion.sampling import steps_of
 from vqdit.platform import in_32_bits
 from vqdit.shapes import Array, Float, Int, Key
-from vqdit.trained import conditions, inputs
+from vqdit.trained import conditions, inputs, labels
 
 WHOLE = (0.0, 1.0)  # the interval of guidance at every time
 
@@ -202,8 +202,8 @@ class Sampler(inputs.Jitted):
         self._check(ids, given, known, noise, guidance, interval)
         given = conditions.typed(self.generator, given)
         noise = conditions.typed(self.generator, noise, signals=False)
-        label = self.generator.check_label(label, ids)
-        self.generator.check_guidance(guidance)
+        label = labels.check_label(self.generator, label, ids)
+        labels.check_guidance(self.generator, guidance)
         variables = conditions.parameters(self.generator, params)
         outside = given.keys() - set(self.drawn) | set(self.before)
         if self.guidance is not None and label is None and not outside:

@@ -13,7 +13,7 @@ from vqdit import diffusion
 from vqdit.diffusion.process import against, named
 from vqdit.platform import in_32_bits
 from vqdit.shapes import Array, Float, Int, Key
-from vqdit.trained import conditions, inputs
+from vqdit.trained import conditions, inputs, labels
 
 
 class Score(NamedTuple):
@@ -156,7 +156,7 @@ class Scorer(inputs.Jitted):
         x, given = (conditions.typed(model, each) for each in (x, given))
         shown = conditions.arrays("shown", shown)
         self._check_shown(ids, shown)
-        label = model.check_label(label, ids)
+        label = labels.check_label(model, label, ids)
         variables = conditions.parameters(model, params)
         return self._jitted(variables, key, ids, x, label, given, known, shown)
 

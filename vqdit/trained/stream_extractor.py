@@ -17,15 +17,8 @@ from vqdit.diffusion.process import named
 from vqdit.nn.patching import patchify
 from vqdit.platform import in_32_bits
 from vqdit.shapes import Array, Float, Int, Key
-from vqdit.trained import conditions, inputs
-from vqdit.trained.extractor import (
-    Extractor,
-    Hidden,
-    captured,
-    layer_names,
-    pooled,
-    traced,
-)
+from vqdit.trained import conditions, inputs, labels
+from vqdit.trained.extractor import Extractor, Hidden, captured, pooled, traced
 from vqdit.trained.streams import call_of
 
 
@@ -100,8 +93,9 @@ class StreamExtractor(Extractor):
             still = isinstance(t, int | float) and t == 0
             times[name] = jnp.broadcast_to(jnp.asarray(t, jnp.float32), (batch,))
             if not still:
-                noised = functools.partial(_noised, model.processes[name], name)
-                streams[name] = jax.vmap(noised)(streams[name], times[name], keys)
+                own_keys = jax.vmap(functools.partial(named, name=name))(keys)
+                noised = jax.vmap(model.processes[name].noised)
+                streams[name] = noised(streams[name], times[name], own_keys)
         module, params = unrolled(
             model.module, variables["params"], _depth(model.module, self.layers)
         )
@@ -167,7 +161,7 @@ class StreamExtractor(Extractor):
         ids = conditions.whole(np.arange(batch) if ids is None else ids)
         conditions.check(model, ids, {"x": x}, known)
         x = conditions.typed(model, x)
-        label = model.check_label(label, ids)
+        label = labels.check_label(model, label, ids)
         times = self._times(time, x)
         times = {name: _within(name, t, batch) for name, t in times.items()}
         noise = [n for n in model.streams if n not in x and n not in model.left_out]
@@ -199,7 +193,7 @@ def stream_extractor(
         if name not in streams:
             raise ValueError(f"time of {name!r}: the streams are {known}")
         _within(name, t, 0)
-    return StreamExtractor(model, layer_names(layers), pool, of, time)
+    return StreamExtractor(model, inputs.names("layers", layers), pool, of, time)
 
 
 def unrolled(module: nn.Module, params: Any, depth: int) -> tuple[nn.Module, Any]:
@@ -223,12 +217,6 @@ def _depth(module, layers) -> int:
 
 def _sizes(model, names) -> dict[str, int]:
     return {name: math.prod(model.streams[name].coarse) for name in names}
-
-
-def _noised(process, name, x0, t, key):
-    """One example at time t, itself at 0."""
-    x_t, _ = process.corrupt(x0[None], t[None], named(key, name))
-    return jnp.where(t == 0, x0.astype(x_t.dtype), x_t[0])
 
 
 def _within(name: str, t: Any, batch: int) -> Any:

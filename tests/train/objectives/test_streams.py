@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import types
-from typing import Any
 
 import chex
 import jax
@@ -53,17 +52,6 @@ from vqdit.tokenizer import (
 )
 from vqdit.trained.contract import contract_of
 from vqdit.values import build, describe
-
-
-class Own(Block):
-    """One's own block, which no hash knows."""
-
-    widths: Any = None
-
-
-def test_a_block_of_ones_own_may_hold_what_has_no_hash():
-    own = Own(2, widths={"a": 1})
-    assert network(replaced(JOINT, {"model.block": own}), {})[0].block is own
 
 
 def test_an_experiment_of_old_becomes_this_one():

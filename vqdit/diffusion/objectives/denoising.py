@@ -3,6 +3,7 @@ taken of what the network says.
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 
 from vqdit.diffusion.guidance import preconditioned
 from vqdit.diffusion.mixture import Mixture
-from vqdit.diffusion.process import Process, against, named
+from vqdit.diffusion.process import Process, against, joined, named
 from vqdit.shapes import Array, Float, Shaped
 from vqdit.signal.rows import in_parts
 
@@ -59,8 +60,7 @@ class Denoising:
         shared_key = named(key, "together")
         given, absent, together = self._roles(named(key, "mixture"), batch, known)
         for name, gone in absent.items():
-            here = known.get(name, jnp.ones_like(gone))
-            known[name] = here & against(~gone, here)
+            known[name] = joined(operator.and_, known.get(name), ~gone)
 
         # What the network is shown, and when; what the losses are taken of.
         shown, shown_t, x, t, targets = {}, {}, {}, {}, {}
@@ -100,10 +100,11 @@ class Denoising:
 
         rows = shown, shown_t, x, t, label, known, targets
         found = in_parts(each, self.parts)(*rows)
-        losses = {
-            name: known_mean(found[name], _counted(known.get(name), given.get(name)))
-            for name in names
-        }
+        noised = {name: ~mask for name, mask in given.items()}
+        losses = {}
+        for name in names:
+            counted = joined(operator.and_, known.get(name), noised.get(name))
+            losses[name] = known_mean(found[name], counted)
         metrics = {f"loss_{name}": loss for name, loss in losses.items()}
         loss = sum(self.weights.get(name, 1.0) * v for name, v in losses.items())
         return loss, (state, metrics)
@@ -141,16 +142,6 @@ def first_loss(process: Process, times: Callable, stream: Any) -> float:
 
     keys = jax.random.split(jax.random.key(0), rounds)
     return float(jax.jit(lambda keys: jax.lax.map(one, keys))(keys).mean())
-
-
-def _counted(known, given):
-    """Places that are known and not given; None for all."""
-    if given is None:
-        return known
-    if known is None:
-        return ~given
-    small, large = sorted((known, ~given), key=jnp.ndim)
-    return against(small, large) & large
 
 
 def known_mean(

@@ -78,7 +78,8 @@ class Quantizer(Checked, nn.Module):
         train: bool = False,
         key: Key[Array, ""] | None = None,
     ) -> Quantized:
-        """`key` is needed in training by methods that draw; they say so."""
+        """`key` is needed in training by methods that draw. Raises ValueError where it
+        is and there is none, and for a z of other channels than `dim`."""
         if z.shape[-1] != self.dim:
             name = type(self).__name__
             raise ValueError(f"z is {z.shape}; the {name}'s dim is {self.dim}")

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vqdit.fields import Bound
+from vqdit.quantizers.codebook.entropy import plogp
 from vqdit.shapes import Array, Bool, Float, Int, Key
 
 # Of evenly used codes exp(-window / codes) are not in a window, and count as dead:
@@ -112,7 +113,7 @@ def usage_metrics(counts: Int[Array, "k"]) -> dict[str, Array]:
     entropy in nats; entropy_bits: the entropy in bits, at most log2 k.
     """
     p = counts / jnp.maximum(counts.sum(), 1)
-    entropy = -jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0).sum()
+    entropy = -plogp(p)
     return {
         "usage": (counts > 0).mean(),
         "perplexity": jnp.exp(entropy),

@@ -1,4 +1,4 @@
-"""Sums over all codes, a block at a time: no (n, k) matrix is ever whole."""
+"""The nearest of all codewords, a block at a time: no (n, k) matrix is ever whole."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from vqdit.fields import Bound
 from vqdit.shapes import Array, Float, Int
+from vqdit.signal.rows import collected, dealt
 from vqdit.sums import code_blocks, most_scores, on_cpu
 
 # Of a codebook that is searched: its usage window has an index of int32.
@@ -131,15 +132,7 @@ def by_rows(
     chunks = n // size
     whole = chunks * size
 
-    def split(x):
-        # Every chunk takes a row from everywhere: each device works on rows of its own.
-        x = x[:whole]
-        return jnp.moveaxis(x.reshape(size, chunks, *x.shape[1:]), 1, 0)
-
-    def join(x):
-        return jnp.moveaxis(x, 0, 1).reshape(whole, *x.shape[2:])
-
-    parts = tuple(map(split, rows))
+    parts = tuple(dealt(x[:whole], chunks) for x in rows)
     _, shapes = jax.eval_shape(function, *(part[0] for part in parts))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     again = jax.checkpoint(function)
@@ -149,7 +142,7 @@ def by_rows(
         return jax.tree.map(jnp.add, sums, more), out
 
     sums, out = jax.lax.scan(body, zeros, parts)
-    out = jax.tree.map(join, out)
+    out = jax.tree.map(collected, out)
     if whole < n:
         rest, more = again(*(x[whole:] for x in rows))
         out = jax.tree.map(lambda *parts: jnp.concatenate(parts), out, rest)
