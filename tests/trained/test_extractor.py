@@ -288,7 +288,6 @@ def test_what_is_not_there_is_said_in_one_line(model):
             lambda: codec.extractor("encoder/down_1"),
             "no layer .* encoder/conv_in, .*, latents, quantized, codes$",
         ),
-        (lambda: codec.extractor(()), r"layers=\(\): write one or more of encoder/"),
         (lambda: codec.extractor(pool="max"), "pool='max': write one of mean, fl"),
         (
             lambda: model.extractor("block_03", of="word"),

@@ -45,8 +45,6 @@ class Extractor(inputs.Jitted):
     def __post_init__(self):
         if self.pool not in POOLS:
             raise ValueError(f"pool={self.pool!r}: write one of {', '.join(POOLS)}")
-        if not self.layers:
-            raise ValueError("layers=(): write one or more of " + ", ".join(self.outer))
         for layer in self.layers:
             if layer not in self.known:
                 raise ValueError(
