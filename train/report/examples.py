@@ -85,14 +85,19 @@ def show_samples(
 
 
 def units_of(data: Modality, examples: Examples) -> Units:
-    return Units(data.rate, examples.offset, examples.scale)
+    names = examples.source[0].more.get("names", ())  # of a table's columns
+    return Units(data.rate, examples.offset, examples.scale, tuple(names))
+
+
+def classes_of(examples: Examples, labels: np.ndarray) -> list[str]:
+    """The class of each by its name, or its number; none of what has no classes."""
+    known = examples.class_names or tuple(map(str, range(examples.classes)))
+    return [known[y] if y >= 0 else "unlabelled" for y in labels] if known else []
 
 
 def _sheet(data: Modality, batch: dict) -> np.ndarray:
     # A clip is a row of frames and a sweep is wide already: one beside another is lost.
     columns = 1 if data.wide else None
     examples = open_examples(data, True)
-    known = examples.class_names or tuple(map(str, range(examples.classes)))
-    names = [known[y] if y >= 0 else "unlabelled" for y in batch["label"]]
-    units = units_of(data, examples)
-    return sheet(data.kind, batch["x"], units, columns, names if known else ())
+    names, units = classes_of(examples, batch["label"]), units_of(data, examples)
+    return sheet(data.kind, batch["x"], units, columns, names)
