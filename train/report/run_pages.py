@@ -124,8 +124,10 @@ def samples(evaluation: Mapping[str, Any]) -> Section:
     """The figures of samples at every scale of guidance, beside those of real ones."""
     curve, real = evaluation.get("curve", []), evaluation.get("real", {})
     names = list(dict.fromkeys(name for row in curve for name in row))
-    floors = {n.replace("floor_", ""): x for n, x in real.items() if "floor_" in n}
-    told = [*curve, floors]
+    part = lambda word: {n.replace(word, ""): x for n, x in real.items() if word in n}
+    columns = {"real": part("floor_"), "held out": part("heldout_") | part("judge_")}
+    beside = {at: x for at, x in columns.items() if x.keys() & {*names} or at == "real"}
+    told = [*curve, *beside.values()]
     rows = [
         [name, *(number(row.get(name)) for row in told)]
         for name in names
@@ -134,8 +136,9 @@ def samples(evaluation: Mapping[str, Any]) -> Section:
     scales = [
         f"guidance {row['guidance']:g}" if "guidance" in row else "" for row in curve
     ]
-    text = "The last column is of as many real training examples."
-    return Section("Samples, scored", f"{text}\n\n{table(('', *scales, 'real'), rows)}")
+    text = "Real are as many training examples, and held out what no model has seen."
+    titles = ("", *scales, *beside)
+    return Section("Samples, scored", f"{text}\n\n{table(titles, rows)}")
 
 
 def figures(evaluation: Mapping[str, Any]) -> Section:
@@ -152,7 +155,7 @@ def seen(
     data, x = of_contract(contract), np.asarray(x)
     how = (contract.kind, x, Units.of(contract))
     # A sheet of the page's width at most, which is shown as it is.
-    one = sheet(*how[:1], x[:1], how[2], 1, names[:1], LEAST).shape[1]
+    one = sheet(contract.kind, x[:1], how[2], 1, names[:1], LEAST).shape[1]
     columns = 1 if data.wide else max(1, min(8, WIDTH // (one + 7)))
     found = [(caption, png(sheet(*how, columns, names, LEAST)))]
     for i, content in enumerate(played(data, x[:PLAYED], how[2])):

@@ -7,6 +7,7 @@ from train.report import run_pages
 from train.report.pages import render
 from train.report.run_pages import (
     DRAWN,
+    LEAST,
     TRUE,
     Section,
     bars,
@@ -33,6 +34,9 @@ def test_a_sound_can_be_played_and_a_clip_moves_beside_their_sheets():
     clip = np.arange(3 * 4 * 8 * 8, dtype=np.uint8).reshape(1, 12, 8, 8, 1)
     shown = seen("seen", contract_of("video", (12, 8, 8, 1), 8.0), clip)
     assert [content[:4] for _, content in shown] == [b"\x89PNG", b"GIF8"]
+    # A small picture is as wide as one with a name, which begins with its sides.
+    ((_, small),) = seen("digits", contract_of("image", (8, 8, 1), 0.0), clip[0, :2])
+    assert int.from_bytes(small[16:20]) >= 2 * LEAST
     html = render(*written("t", "i", [Section("s", "x", [*found, *shown])]))
     assert html.count("<audio controls") == 2 and html.count("data:image/gif") == 1
     assert "heard, b" in html and "<h2>s</h2>" in html
@@ -107,6 +111,16 @@ def test_samples_stand_beside_as_many_real_ones():
     assert lines[-2:] == [
         "|  | guidance 1 | guidance 2 | real |",
         "| distance | 4.0 | 3.0 | 2.5 |",
+    ]
+    # Of those that are held out what is known is told, too.
+    curve = [{"guidance": 1.0, "accuracy": 0.9, "distance": 4.0, "copied_share": 0.5}]
+    real = {"judge_accuracy": 0.8, "heldout_copied_share": 0.0, "heldout_count": 9}
+    found = {"curve": curve, "real": real | {"floor_distance": 2.5, "judge": {}}}
+    assert samples(found).text.splitlines()[-4:] == [
+        "|  | guidance 1 | real | held out |",
+        "| accuracy | 0.9 | – | 0.8 |",
+        "| distance | 4.0 | 2.5 | – |",
+        "| copied_share | 0.5 | – | 0.0 |",
     ]
     # Of several streams, and without guidance.
     real = {"image_floor_distance": 2.5, "image_distance": 0.9}
