@@ -250,7 +250,7 @@ def lines(report: dict) -> Iterator[str]:
             yield f"  outliers    {_percent(part['outlier_share'])} as trained on"
         for what, value in part["as_stored"].items():
             listed = value[:6] if isinstance(value, list) else [value]
-            shown = ", ".join(map(str, listed))
+            shown = ", ".join(map(number, listed))
             shown = _percent(value) if what.endswith("share") else shown
             yield f"  as stored   {what.replace('_', ' ')}: {shown}"
         if "classes" in part:
