@@ -82,7 +82,8 @@ def main(argv=None):
     rows = []
     if (command.workdir / "metrics.jsonl").exists():
         rows = read_metrics(command.workdir)
-    sections = [run_pages.training(rows, experiment.run.steps)] if rows else []
+    how = experiment.run.steps, run_pages.moments_of(experiment)
+    sections = [run_pages.training(rows, *how)] if rows else []
     if isinstance(thing, Codec):
         sections += scored
         sections.append(_reconstructions(thing, experiment))

@@ -13,6 +13,7 @@ import pytest
 from tests import toys
 from tests.train.experiments import JOINT, TOKENIZER
 from train import page
+from train.config.override import replaced
 from train.config.workdir import open_workdir
 from train.errors import BadInput
 from train.evaluation import evaluator
@@ -139,7 +140,9 @@ def test_a_page_of_a_generator_begins_with_its_streams(tmp_path, written, monkey
     processes = {"image": Gaussian(), "text": Masking(11)}
     tokenizers = {"image": toys.codec(), "text": Labels(10)}
     asked, model = [], toys.generator(streams, processes, tokenizers)
-    plain = lambda rows, steps: page.Section("Training", f"{len(rows)} of {steps}")
+    plain = lambda rows, steps, moments: page.Section(
+        "Training", f"{len(rows)} of {steps}"
+    )
     monkeypatch.setattr(run_pages, "training", plain)
     drawn = lambda thing, *of: asked.append(of) or [page.Section("Drawn")]
     monkeypatch.setattr(page, "_drawn", drawn)
@@ -200,6 +203,21 @@ def test_an_option_that_changes_nothing_is_refused(streams, unused, kind):
                 page._refuse_unused(thing, {name: 1})
         else:
             page._refuse_unused(thing, {name: 1})
+
+
+@pytest.mark.parametrize(
+    "fields, found",
+    [
+        ({}, {"k-means": 0}),
+        ({"init": "runs/a"}, {}),
+        ({"model.quantizer.start": "normal"}, {}),
+        ({"kmeans": None}, {}),
+    ],
+)
+def test_a_loss_that_jumps_says_why(fields, found):
+    found = dict.fromkeys(found, TOKENIZER.kmeans.step)
+    assert run_pages.moments_of(replaced(TOKENIZER, fields)) == found
+    assert run_pages.moments_of(JOINT) == {}
 
 
 def test_reconstructions_are_of_held_out_examples(monkeypatch):

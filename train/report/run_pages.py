@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from train.config import Experiment, StageOne
 from train.modalities.kinds import of_contract
 from train.modalities.shown import Units, png
 from train.report import pictures
@@ -41,8 +42,21 @@ def written(title: str, intro: str, sections: Sequence[Section]) -> tuple[str, d
     return "\n\n".join(filter(None, blocks)), found
 
 
-def training(rows: Sequence[Mapping[str, Any]], steps: int) -> Section:
-    """The curves of every loss that was logged."""
+def moments_of(experiment: Experiment) -> dict[str, int]:
+    """When a loss may jump, since from there on there are codes."""
+    kmeans = experiment.kmeans if isinstance(experiment, StageOne) else None
+    if kmeans is None or experiment.init is not None:  # which may have brought them
+        return {}
+    waits = getattr(experiment.model.quantizer, "start", None) == "kmeans"
+    return {"k-means": kmeans.step} if waits else {}
+
+
+def training(
+    rows: Sequence[Mapping[str, Any]],
+    steps: int,
+    moments: Mapping[str, float] | None = None,
+) -> Section:
+    """The curves of every loss that was logged. moments: of `line_plot`."""
     lines: dict[str, tuple[pictures.Along, pictures.Along]] = {}
     names = dict.fromkeys(n for row in rows for n in row if "loss" in n)
     for name in names:
@@ -54,7 +68,7 @@ def training(rows: Sequence[Mapping[str, Any]], steps: int) -> Section:
         return Section("Training", "Nothing was logged.")
     values = [value for _, y in lines.values() for value in y]
     far = 0 < 30 * min(values) < max(values)
-    plot = pictures.line_plot(lines, "step", "loss", log_y=far)
+    plot = pictures.line_plot(lines, "step", "loss", log_y=far, moments=moments)
     text = f"{rows[-1]['step']:,} of {steps:,} steps; means between the points."
     return Section("Training", text, [("losses", plot)])
 

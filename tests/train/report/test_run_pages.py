@@ -194,9 +194,10 @@ def test_losses_that_lie_far_apart_are_drawn_by_their_logarithm(
         {"step": 4, "heldout_loss": least},
     ]
     rows.append({"step": 1006, "loss": 2.0, "heldout_loss": None})
-    section = training(rows, 2000)
+    section = training(rows, 2000, {"k-means": 9})
     lines = {"loss": ((2, 1006), (3.0, 2.0)), "heldout_loss": ((4,), (least,))}
-    assert asked == [((lines, "step", "loss"), {"log_y": far})]
+    how = {"log_y": far, "moments": {"k-means": 9}}
+    assert asked == [((lines, "step", "loss"), how)]
     assert section.text == "1,006 of 2,000 steps; means between the points."
     assert section.shown == [("losses", b"plot")]
 
