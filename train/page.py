@@ -286,7 +286,8 @@ def _scale(figures: Mapping[str, Any]) -> float | None:
 
 def _samples(generator: Generator, experiment: StageTwo, key, sampler) -> Section:
     """Samples of all streams at once, each signal above its nearest training one."""
-    labels, classes, asked_for = None, [()] * SHOWN, "nothing given"
+    labels, asked_for = None, "nothing given"
+    classes: list[tuple[str, ...]] = [()] * SHOWN
     if generator.module.classes:
         labels = np.resize(generator.trained_labels, SHOWN)
         known = dict(enumerate(generator.class_names))

@@ -44,11 +44,11 @@ def written(title: str, intro: str, sections: Sequence[Section]) -> tuple[str, d
 
 def moments_of(experiment: Experiment) -> dict[str, int]:
     """When a loss may jump, since from there on there are codes."""
-    kmeans = experiment.kmeans if isinstance(experiment, StageOne) else None
-    if kmeans is None or experiment.init is not None:  # which may have brought them
+    if not isinstance(experiment, StageOne) or experiment.kmeans is None:
         return {}
     waits = getattr(experiment.model.quantizer, "start", None) == "kmeans"
-    return {"k-means": kmeans.step} if waits else {}
+    brought = experiment.init is not None  # perhaps with codes
+    return {"k-means": experiment.kmeans.step} if waits and not brought else {}
 
 
 def training(
