@@ -321,7 +321,7 @@ def _samples(generator: Generator, experiment: StageTwo, key, sampler) -> Sectio
 def _nearest(data, x: np.ndarray) -> np.ndarray:
     """The training example that each is nearest to."""
     least, found = np.full(len(x), np.inf), np.zeros_like(x)
-    for part in grouped(examples(data, True, divided=False)):
+    for part in grouped(examples(data, True, divided=False, doing="comparing")):
         index, far = (each[:, 0] for each in nearest_neighbours(x, part["x"]))
         nearer = far < least
         least[nearer], found[nearer] = far[nearer], part["x"][index[nearer]]
