@@ -82,7 +82,7 @@ def main(argv=None):
     rows = []
     if (command.workdir / "metrics.jsonl").exists():
         rows = read_metrics(command.workdir)
-    how = experiment.run.steps, run_pages.moments_of(experiment)
+    how = experiment.run.steps, run_pages.jumps_of(experiment)
     sections = [run_pages.training(rows, *how)] if rows else []
     if isinstance(thing, Codec):
         sections += scored

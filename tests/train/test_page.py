@@ -216,8 +216,8 @@ def test_an_option_that_changes_nothing_is_refused(streams, unused, kind):
 )
 def test_a_loss_that_jumps_says_why(fields, found):
     found = dict.fromkeys(found, TOKENIZER.kmeans.step)
-    assert run_pages.moments_of(replaced(TOKENIZER, fields)) == found
-    assert run_pages.moments_of(JOINT) == {}
+    assert run_pages.jumps_of(replaced(TOKENIZER, fields)) == found
+    assert run_pages.jumps_of(JOINT) == {}
 
 
 def test_reconstructions_are_of_held_out_examples(monkeypatch):

@@ -8,7 +8,7 @@ from train.config.file import load_config
 from train.modalities.shown import grid
 from train.report import pictures
 from train.report.pages import number, table
-from train.report.run_pages import moments_of
+from train.report.run_pages import jumps_of
 from train.report.sheets import sheet
 from train.runtime.log import read_metrics
 from vqdit.diffusion import DDIM, Confidence
@@ -97,7 +97,7 @@ def drawings(folder, found, train, test, rebuilt, codes, drawn, generators):
     for name in ("tokenizer", *SETTINGS):
         rows = read_metrics(folder / name)
         line = {name: ([r["step"] for r in rows], [r["loss"] for r in rows])}
-        moments = moments_of(load_config(f"demo_{name}"))
+        moments = jumps_of(load_config(f"demo_{name}"))
         shown[f"loss {name}"] = pictures.line_plot(
             line, "step", "loss", log_y=True, moments=moments
         )

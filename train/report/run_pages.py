@@ -42,7 +42,7 @@ def written(title: str, intro: str, sections: Sequence[Section]) -> tuple[str, d
     return "\n\n".join(filter(None, blocks)), found
 
 
-def moments_of(experiment: Experiment) -> dict[str, int]:
+def jumps_of(experiment: Experiment) -> dict[str, int]:
     """When a loss may jump, since from there on there are codes."""
     if not isinstance(experiment, StageOne) or experiment.kmeans is None:
         return {}
