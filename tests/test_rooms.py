@@ -40,7 +40,8 @@ PROGRAMS = tuple(
     if path.stem not in BESIDE
 )
 TRAIN = (
-    BESIDE,
+    ("progress",),
+    ("errors",),
     ("modalities",),
     ("sources",),
     ("pipeline",),

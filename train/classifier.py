@@ -59,7 +59,7 @@ def main(argv=None):
     keep(folder, judge)
     right, count = 0, 0
     with hosts.together():
-        for batch in examples(data, train=False, divided=False):
+        for batch in examples(data, False, divided=False, doing="trying the judge"):
             there = batch["valid"] & (batch["label"] >= 0)
             right += np.sum((judge.predict(batch["x"]) == batch["label"]) & there)
             count += there.sum()

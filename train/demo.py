@@ -37,7 +37,7 @@ from train.modalities.files.arrays import npz
 from train.modalities.files.writing import write, write_bytes
 from train.objectives.latents import encode_set
 from train.pipeline import LatentCache, whole
-from train.progress import say
+from train.progress import as_called, say
 from train.report.demo_pages import (
     SAMPLES,
     SETTINGS,
@@ -186,7 +186,8 @@ def main(argv=None):
     )
     print(f"The report is {folder}/report.html. Draw more samples with")
     flow = shlex.quote(str(folder / "flow"))
-    print(f"  python -m train.sample --workdir={flow} --label=3 --guidance=1.25")
+    more = f"  python -m train.sample --workdir={flow} --label=3 --guidance=1.25"
+    print(as_called(more))
 
 
 def _scores(reference, image, label) -> dict:

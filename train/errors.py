@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
+from train.progress import as_called
+
 # mallopt's parameters in glibc's malloc.h.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
 
@@ -120,7 +122,7 @@ def run(
         sys.stdout.reconfigure(errors="backslashreplace")
     argv = arguments(argv)
     if {"--help", "-h"} & set(argv):
-        print(sys.modules[main.__module__].__doc__)
+        print(as_called(sys.modules[main.__module__].__doc__ or ""))
     try:
         with _interruptible():
             main(argv)
@@ -179,7 +181,7 @@ _BEFORE: dict[int, Any] = {
 
 
 def _refuse(error: Exception) -> NoReturn:
-    print(f"error: {one_line(error)}", file=sys.stderr)
+    print(f"error: {as_called(one_line(error))}", file=sys.stderr)
     sys.exit(2)
 
 

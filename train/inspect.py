@@ -24,6 +24,7 @@ from train.errors import run
 from train.modalities import Modality
 from train.modalities.files.stored import counted, percent
 from train.modalities.files.writing import write, write_bytes
+from train.modalities.shown import Units
 from train.modalities.transforms.gaps import outlying
 from train.modalities.transforms.normalise import Moments
 from train.pipeline import open_examples
@@ -151,7 +152,7 @@ def inspect(data: Modality, most: int | None = None) -> tuple[dict, dict[str, by
         plots = {
             "examples": pictures.png(example_picture(data)),
             "augmented": pictures.png(augmented_picture(data)),
-            "values": value_histogram(train.sample, data.pixels),
+            "values": value_histogram(train.sample, data.pixels, _units(train.figures)),
         }
     if "classes" in train.figures:
         counts = train.figures["classes"]
@@ -187,6 +188,11 @@ def _warnings() -> Iterator[list[str]]:
             logger.removeHandler(keep)
 
 
+def _units(part: dict) -> Units:
+    """What the channels are called, where files say so."""
+    return Units(names=tuple(part["as_stored"].get("channels", ())))
+
+
 def _worries(report: dict) -> Iterator[str]:
     """What a person should know before training, worst first."""
     if shared := report["test_examples_also_in_train"]:
@@ -202,7 +208,7 @@ def _worries(report: dict) -> Iterator[str]:
         if blank := part.get("blank_examples"):
             yield f"{name}: {blank} examples hold one value throughout"
         for channel in part.get("constant_channels", ()):
-            yield f"{name}: channel {channel} never changes"
+            yield f"{name}: {_units(part).called(channel)} never changes"
         if part.get("share_outside_1", 0) > 0.01:
             share = part["share_outside_1"]
             yield f"{name}: {share:.1%} of the values lie outside [-1, 1]"
@@ -250,7 +256,7 @@ def lines(report: dict) -> Iterator[str]:
             yield f"  outliers    {_percent(part['outlier_share'])} as trained on"
         for what, value in part["as_stored"].items():
             listed = value[:6] if isinstance(value, list) else [value]
-            shown = ", ".join(map(str, listed))
+            shown = ", ".join(map(number, listed))
             shown = _percent(value) if what.endswith("share") else shown
             yield f"  as stored   {what.replace('_', ' ')}: {shown}"
         if "classes" in part:

@@ -41,6 +41,7 @@ from train.objectives.bundles import check_data, check_experiment, open_bundle, 
 from train.pipeline import open_examples
 from train.progress import say
 from train.report import run_pages
+from train.report.examples import classes_of
 from train.report.pages import render, table
 from train.report.run_pages import Section, seen
 from train.runtime import hosts
@@ -81,7 +82,8 @@ def main(argv=None):
     rows = []
     if (command.workdir / "metrics.jsonl").exists():
         rows = read_metrics(command.workdir)
-    sections = [run_pages.training(rows, experiment.run.steps)] if rows else []
+    how = experiment.run.steps, run_pages.jumps_of(experiment)
+    sections = [run_pages.training(rows, *how)] if rows else []
     if isinstance(thing, Codec):
         sections += scored
         sections.append(_reconstructions(thing, experiment))
@@ -92,12 +94,14 @@ def main(argv=None):
         sections += _drawn(thing, experiment, evaluation, flags)
     if not evaluation:
         sections.append(Section("Not evaluated", "Run `train.evaluate` for figures."))
-    size = sum(x.size for x in jax.tree.leaves(getattr(thing, "params", None)))
-    what = f"A transformer of {size:,} parameters" if size else "A tokenizer"
+    what, params = "transformer", getattr(thing, "params", None)
+    if isinstance(thing, Codec):
+        what, params = "tokenizer", thing.variables.get("params")
+    size = sum(x.size for x in jax.tree.leaves(params))
     intro = (
-        f"{what}, {experiment.run.steps:,} steps of {experiment.run.batch} examples; "
-        f"`{command.workdir}`, {datetime.date.today()}, jax {jax.__version__} on "
-        f"{jax.default_backend()}."
+        f"A {what} of {size:,} parameters, {experiment.run.steps:,} steps of "
+        f"{experiment.run.batch} examples; `{command.workdir}`, "
+        f"{datetime.date.today()}, jax {jax.__version__} on {jax.default_backend()}."
     )
     text, shown = run_pages.written(experiment.name, intro, sections)
     out = command.workdir / "report.html"
@@ -182,11 +186,12 @@ def _streams(generator: Generator) -> Section:
 def _reconstructions(codec: Codec, experiment) -> Section:
     data = experiment.one_data
     held = open_examples(data, False)
-    x = held.take(held.spaced(SHOWN))["x"]
+    batch = held.take(held.spaced(SHOWN))
+    x, names = batch["x"], classes_of(held, batch["label"])
     x_hat, _ = reconstruct(codec, x)
     shown = [
-        *seen("held-out originals", codec.contract, x),
-        *seen("what comes back", codec.contract, x_hat),
+        *seen("held-out originals", codec.contract, x, names),
+        *seen("what comes back", codec.contract, x_hat, names),
     ]
     return Section("Reconstructions", shown=shown)
 
@@ -281,9 +286,13 @@ def _scale(figures: Mapping[str, Any]) -> float | None:
 
 def _samples(generator: Generator, experiment: StageTwo, key, sampler) -> Section:
     """Samples of all streams at once, each signal above its nearest training one."""
-    labels = None
+    labels, asked_for = None, "nothing given"
+    classes: list[tuple[str, ...]] = [()] * SHOWN
     if generator.module.classes:
         labels = np.resize(generator.trained_labels, SHOWN)
+        known = dict(enumerate(generator.class_names))
+        classes = [(known.get(y, str(y)),) for y in labels.tolist()]
+        asked_for = f"each class in turn, guidance {sampler.get('guidance') or 1.0:g}"
     draw = generator.sampler(**sampler)
     x = draw_all(generator, draw, key, np.arange(SHOWN), labels, raw=False)
     answers = {
@@ -291,18 +300,18 @@ def _samples(generator: Generator, experiment: StageTwo, key, sampler) -> Sectio
         for name, each in generator.values.items()
     }
     said = [
-        ", ".join(answer.word(x[name][i]) for name, answer in answers.items())
-        for i in range(SHOWN)
+        ", ".join([*each, *(a.word(x[name][i]) for name, a in answers.items())])
+        for i, each in enumerate(classes)
     ]
-    shown = []
+    names, shown = said if any(said) else (), []
     for name, codec in generator.codecs.items():
-        near, names = _nearest(experiment.sources[name], x[name]), said * bool(answers)
+        near = _nearest(experiment.sources[name], x[name])
         shown += seen(f"drawn {name}", codec.contract, x[name], names)
         near_by = f"nearest in training to each {name}"
         shown += seen(near_by, codec.contract, near, names)
     first = " and ".join(sampler.get("before", ()))
     how = f"{first} first, and given to the others" if first else "all streams together"
-    text = f"Drawn of nothing given, {how}; not picked."
+    text = f"Drawn of {asked_for}, {how}; not picked."
     if not shown:
         text += "\n\n" + table(("",), [(each,) for each in said])
     title = "Samples, and what they are nearest to" if shown else "Samples"
@@ -312,7 +321,7 @@ def _samples(generator: Generator, experiment: StageTwo, key, sampler) -> Sectio
 def _nearest(data, x: np.ndarray) -> np.ndarray:
     """The training example that each is nearest to."""
     least, found = np.full(len(x), np.inf), np.zeros_like(x)
-    for part in grouped(examples(data, True, divided=False)):
+    for part in grouped(examples(data, True, divided=False, doing="comparing")):
         index, far = (each[:, 0] for each in nearest_neighbours(x, part["x"]))
         nearer = far < least
         least[nearer], found[nearer] = far[nearer], part["x"][index[nearer]]

@@ -6,6 +6,8 @@ and then. Either has the count, the rate and the time that is left.
 
 import contextlib
 import functools
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
@@ -63,10 +65,20 @@ def _bar() -> type:
     return Bar
 
 
+def as_called(text: str) -> str:
+    """The commands in it as the program itself was called: `vqdit sample` of who wrote
+    `vqdit`, in whose folder there may be another `train.py`."""
+    if os.path.basename(sys.argv[0]) != "vqdit":
+        return text
+    name = lambda found: f"vqdit {found[1].replace('_', '-')}"
+    return re.sub(r"python -m train\.(\w+)", name, text)
+
+
 def say(message: str) -> None:
     """Writes one line, above the bar if there is one."""
     if not speaks():
         return
+    message = as_called(message)
     with contextlib.suppress(OSError):  # a full disk is no reason to stop
         try:
             from tqdm import tqdm

@@ -255,8 +255,8 @@ def test_every_option_of_the_program_arrives(tmp_path, monkeypatch, capsys):
         classifier.main(words)
     assert calls.pop() == ("start", {})
     classifier.main([*words, "--force", "--steps=3", "--seed=7", *among])
-    how = {"train": False, "divided": False}  # every process tells of all
-    rest = [("keep", out, judge, {}), ("examples", data, how)]
+    how = {"divided": False, "doing": "trying the judge"}  # each tells of all
+    rest = [("keep", out, judge, {}), ("examples", data, False, how)]
     assert calls == [
         ("start", {}),
         ("train_judge", data, {"seed": 1}),

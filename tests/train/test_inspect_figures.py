@@ -12,6 +12,7 @@ import pytest
 from train import inspect as program
 from train.inspect import Survey, inspect, lines, survey
 from train.modalities import Images, Series, Tables
+from train.modalities.shown import Units
 
 # Two channels at two times, of nine examples: 9 stands where a value is missing.
 X = np.float32(
@@ -217,7 +218,7 @@ def test_a_report_has_both_parts_and_a_picture_of_each_kind(monkeypatch):
     assert drawn == [
         ("example_picture", (data,), {}),
         ("augmented_picture", (data,), {}),
-        ("value_histogram", (["sample True"], True), {}),
+        ("value_histogram", (["sample True"], True, Units()), {}),
         ("bar_plot", *bars),
     ]
 
@@ -258,6 +259,7 @@ def test_every_worry_has_its_line_worst_first(monkeypatch):
         "repeated_examples": 5,
         "blank_examples": 6,
         "constant_channels": [1, 2],
+        "as_stored": {"channels": ["hot", "cold"]},
         "share_outside_1": 0.0123,
         "classes": {"cat": 3, "dog": 0, "owl": 0},
     }
@@ -270,7 +272,7 @@ def test_every_worry_has_its_line_worst_first(monkeypatch):
         "train: column x is empty",
         "train: 5 examples repeat another",
         "train: 6 examples hold one value throughout",
-        "train: channel 1 never changes",
+        "train: cold never changes",
         "train: channel 2 never changes",
         "train: 1.2% of the values lie outside [-1, 1]",
         "train: no example of 2 classes, such as dog",
@@ -313,7 +315,12 @@ def test_a_report_is_told_line_by_line():
         "raw_max": [2000.0],
         "missing_share": [0.25, 0.0],
         "outlier_share": [0.01234] * 7,
-        "as_stored": {"gap_share": [0.5, 0.125], "rates": list("abcdefg"), "bits": 16},
+        "as_stored": {
+            "gap_share": [0.5, 0.125],
+            "rates": list("abcdefg"),
+            "bits": 16,
+            "mean_to": [0.01234567],
+        },
         "classes": many,
         "left_out": {".txt": 1, ".heic": 6},
         "refused": [[f"f{i}", "cut"] for i in range(11)],
@@ -333,6 +340,7 @@ def test_a_report_is_told_line_by_line():
         "  as stored   gap share: 50.00%, 12.50%",
         "  as stored   rates: a, b, c, d, e, f",
         "  as stored   bits: 16",
+        "  as stored   mean to: 0.0123",
         f"  classes     {classes}, and 2 more",
         "  left out    6 .heic, 1 .txt",
         *(f"  refused     f{i}: cut" for i in range(10)),

@@ -13,7 +13,7 @@ import pytest
 
 import train
 import vqdit
-from train import __main__, encode
+from train import __main__, encode, errors, progress
 from train.__main__ import main, programs
 from train.errors import BadInput
 
@@ -79,6 +79,30 @@ def test_the_words_after_its_name_are_the_programs(monkeypatch, capsys):
     main(["--version"])
     assert capsys.readouterr().out == f"{vqdit.__version__}\n"
     assert len(called) == 4
+
+
+@pytest.mark.parametrize(
+    "called, words",
+    [("/usr/bin/vqdit", "vqdit stage-one"), ("-m", "python -m train.stage_one")],
+)
+def test_commands_are_those_of_who_is_told(called, words, monkeypatch, capsys):
+    """Beside the file that shadows ours `python -m train.X` would be the user's."""
+    monkeypatch.setattr(sys, "argv", [called])
+
+    def refuse(argv):
+        raise BadInput("no tokenizer; write python -m train.stage_one --workdir=a")
+
+    progress.say("go on with python -m train.stage_one --workdir=a")
+    with pytest.raises(SystemExit):
+        errors.run(refuse, [])
+    with pytest.raises(SystemExit):
+        errors.run(train.stage_one.main, ["--help"])
+    found = capsys.readouterr()
+    assert found.err == (
+        f"go on with {words} --workdir=a\n"
+        f"error: no tokenizer; write {words} --workdir=a\n"
+    )
+    assert f"\n{words} --config=configs/" in found.out
 
 
 def test_classes_of_the_rooms_are_names_of_train():

@@ -13,6 +13,7 @@ import pytest
 from tests import toys
 from tests.train.experiments import JOINT, TOKENIZER
 from train import page
+from train.config.override import replaced
 from train.config.workdir import open_workdir
 from train.errors import BadInput
 from train.evaluation import evaluator
@@ -97,15 +98,16 @@ def test_a_page_of_a_tokenizer_has_figures_and_reconstructions(
     """Or says what is to be run for figures. Nothing is logged of a finished one."""
     shown = lambda thing, experiment: page.Section(str(thing.contract.shape), "x")
     monkeypatch.setattr(page, "_reconstructions", shown)
-    workdir = folder_of(tmp_path / "run", toys.codec(), PICTURES)
+    workdir = folder_of(tmp_path / "run", codec := toys.codec(), PICTURES)
     page.main([f"--workdir={workdir}"])
+    size = sum(x.size for x in jax.tree.leaves(codec.variables["params"]))
     ((title, intro, sections),) = written
     assert title == "tokenizer" and [each.title for each in sections] == [
         *("Training", "(4, 4, 1)", "Not evaluated")
     ]
     assert "2 of 1,000 steps" in sections[0].text
     assert intro == (
-        f"A tokenizer, 1,000 steps of 16 examples; `{workdir}`, "
+        f"A tokenizer of {size:,} parameters, 1,000 steps of 16 examples; `{workdir}`, "
         f"{datetime.date.today()}, jax {jax.__version__} on cpu."
     )
     html = (workdir / "report.html").read_text()
@@ -138,7 +140,9 @@ def test_a_page_of_a_generator_begins_with_its_streams(tmp_path, written, monkey
     processes = {"image": Gaussian(), "text": Masking(11)}
     tokenizers = {"image": toys.codec(), "text": Labels(10)}
     asked, model = [], toys.generator(streams, processes, tokenizers)
-    plain = lambda rows, steps: page.Section("Training", f"{len(rows)} of {steps}")
+    plain = lambda rows, steps, moments: page.Section(
+        "Training", f"{len(rows)} of {steps}"
+    )
     monkeypatch.setattr(run_pages, "training", plain)
     drawn = lambda thing, *of: asked.append(of) or [page.Section("Drawn")]
     monkeypatch.setattr(page, "_drawn", drawn)
@@ -201,6 +205,21 @@ def test_an_option_that_changes_nothing_is_refused(streams, unused, kind):
             page._refuse_unused(thing, {name: 1})
 
 
+@pytest.mark.parametrize(
+    "fields, found",
+    [
+        ({}, {"k-means": 0}),
+        ({"init": "runs/a"}, {}),
+        ({"model.quantizer.start": "normal"}, {}),
+        ({"kmeans": None}, {}),
+    ],
+)
+def test_a_loss_that_jumps_says_why(fields, found):
+    found = dict.fromkeys(found, TOKENIZER.kmeans.step)
+    assert run_pages.jumps_of(replaced(TOKENIZER, fields)) == found
+    assert run_pages.jumps_of(JOINT) == {}
+
+
 def test_reconstructions_are_of_held_out_examples(monkeypatch):
     """Twelve, evenly spaced, above what the codec makes of them."""
     codec, seen = types.SimpleNamespace(contract="a contract"), []
@@ -209,10 +228,12 @@ def test_reconstructions_are_of_held_out_examples(monkeypatch):
     section = page._reconstructions(codec, types.SimpleNamespace(one_data=DATA))
     assert section.shown == ["held-out originals", "what comes back"]
     held = whole(DATA, False)["x"]
-    for (_, contract, x), back in zip(seen, (False, True), strict=True):
+    labels = whole(DATA, False)["label"]
+    for (_, contract, x, names), back in zip(seen, (False, True), strict=True):
         assert contract is codec.contract and len(x) == 12
         x = 255 - x if back else x
         rows = [np.flatnonzero((held == each).all((1, 2, 3)))[0] for each in x]
+        assert names == [str(y) for y in labels[rows]]
         assert rows[0] == 0 and (np.diff(rows) >= len(held) // 12 - 1).all()
 
 
@@ -353,6 +374,7 @@ def test_samples_stand_over_what_they_are_nearest_to(first, labels, monkeypatch)
     model = types.SimpleNamespace(
         module=types.SimpleNamespace(classes=3 * labels),
         trained_labels=np.array([0, 2]),
+        class_names=("cat", "cow", "dog") * labels,
         codecs={"image": codec},
         values={"name": Labels(10)},
         sampler=lambda **how: asked.append(how) or "draw",
@@ -373,7 +395,9 @@ def test_samples_stand_over_what_they_are_nearest_to(first, labels, monkeypatch)
     assert how == sampler and (drawer, draw, key) == (model, "draw", "key")
     assert ids.tolist() == [*range(12)] and raw == {"raw": False}
     assert given.tolist() == [0, 2] * 6 if labels else given is None
-    names = [str(i % 10) for i in range(12)]
+    words = [("cat", "dog")[i % 2] for i in range(12)] if labels else []
+    names = [f"{word}, {i % 10}" for i, word in enumerate(words)]
+    names = names or [str(i % 10) for i in range(12)]
     assert shown == [
         ("drawn image", codec.contract, pictures, names),
         ("nearest in training to each image", codec.contract, ("photos", 12), names),
@@ -383,16 +407,17 @@ def test_samples_stand_over_what_they_are_nearest_to(first, labels, monkeypatch)
         if first
         else ("all streams together")
     )
-    text = f"Drawn of nothing given, {how}; not picked."
+    of = "each class in turn, guidance 1" if labels else "nothing given"
+    text = f"Drawn of {of}, {how}; not picked."
     assert section.text == text and section.shown == [shown[0][0], shown[1][0]]
     assert section.title == "Samples, and what they are nearest to"
     model.codecs = {}  # words alone are a table
     section = page._samples(model, experiment, "key", sampler)
     assert section.title == "Samples" and not section.shown
-    assert section.text.splitlines()[:4] == [text, "", "|  |", "| 0 |"]
+    assert section.text.splitlines()[:4] == [text, "", "|  |", f"| {names[0]} |"]
     model.codecs, model.values = {"image": codec}, {}
     page._samples(model, experiment, "key", sampler)
-    assert [names for *_, names in shown[2:]] == [[], []]
+    assert [[*names] for *_, names in shown[2:]] == [words, words]
 
 
 def test_a_crossing_is_drawn_as_it_was_asked(monkeypatch):

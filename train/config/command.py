@@ -15,7 +15,7 @@ from train.config.options.expression import parse_value
 from train.config.options.paths import written
 from train.config.override import overrides
 from train.config.packages import trust_named
-from train.config.workdir import CONFIG_FILE, read_config
+from train.config.workdir import CONFIG_FILE, read_config, run_of
 from train.errors import BadInput, arguments
 from train.progress import say
 from vqdit.values import close
@@ -96,8 +96,9 @@ def parse(
     measures: whether a run is measured, which says what is overridden for nothing.
 
     Both `--key=value` and `--key value` do. Without --config the experiment is that of
-    the workdir's config.json. `--help` prints the options, and the fields of the
-    experiment where there is one, and exits. Raises BadInput for all that is wrong.
+    the workdir's config.json, of RUN/best as of RUN. `--help` prints the options, and
+    the fields of the experiment where there is one, and exits. Raises BadInput for all
+    that is wrong.
     """
     known = {**(OPTIONS if stage else {}), **flags, **OWN}
     known |= PROCESSES if processes else {}
@@ -232,7 +233,8 @@ def _experiment(
     elif "variant" in values:
         raise BadInput("--variant is one of a config file; write --config=FILE too")
     else:
-        source, experiment = workdir / CONFIG_FILE, read_config(workdir / CONFIG_FILE)
+        source = run_of(workdir) / CONFIG_FILE
+        experiment = read_config(source)
     if not isinstance(experiment, stage):
         kind = type(experiment).__name__
         raise BadInput(f"{source} is a {kind}; write the config of a {stage.__name__}")

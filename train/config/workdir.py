@@ -79,6 +79,12 @@ def save_config(experiment: Experiment, path: str | Path) -> None:
     write(path, describe(experiment))
 
 
+def run_of(folder: Path) -> Path:
+    """The run whose bundle, or best one, the folder is; else the folder itself."""
+    run = folder.parent
+    return run if folder.name in BUNDLES and (run / "checkpoints").is_dir() else folder
+
+
 def read_config(path: str | Path, like: Experiment | None = None) -> Experiment:
     """The experiment that `save` wrote. Raises BadInput if there is none to be read.
 

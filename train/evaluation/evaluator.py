@@ -106,13 +106,14 @@ def examples(
     train: bool,
     index: np.ndarray | None = None,
     divided: bool = True,
-    doing: str = "",
+    *,
+    doing: str,
 ) -> Iterator[Batch]:
     """A part of the data in chunks of bounded memory, as `Examples` has them, with
     "index". As many rows in each; "valid" says which count, and is not all False.
 
     index: of the examples that are read; None is all. divided: among the processes.
-    doing: what is said of how far it has come; nothing where it is empty.
+    doing: what is said of how far it has come, where that takes long.
     """
     held = open_examples(data, train)
     index = held.spaced() if index is None else index
@@ -124,8 +125,7 @@ def examples(
 
     rows, step = np.arange(size) + size * process, size * processes
     found = once(take, len(index), step, rows=rows, threads=data.threads)
-    if doing:
-        found = progress(found, doing, -(-len(index) // step), "batch")
+    found = progress(found, doing, -(-len(index) // step), "batch")
     return (batch for batch in found if batch["valid"].any())
 
 

@@ -119,7 +119,8 @@ class Memorisation(Evaluator):
 
     def _distances(self, x) -> np.ndarray:
         least = np.full(len(x), np.inf)
-        for part in grouped(examples(self.data, True, divided=False)):
+        train = examples(self.data, True, divided=False, doing="nearest in training")
+        for part in grouped(train):
             least = np.minimum(least, nearest_neighbours(x, part["x"])[1][:, 0])
         return least
 

@@ -130,7 +130,8 @@ class Reference:
             "heldout_copied_share": self.heldout.get("copied_share"),
         }
         figures = {f"{prefix}{k}": v for k, v in figures.items() if v is not None}
-        found = evaluated(floor, grouped(examples(self.data, True, rows)))
+        batches = examples(self.data, True, rows, doing="real examples")
+        found = evaluated(floor, grouped(batches))
         return figures | found
 
 

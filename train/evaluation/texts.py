@@ -158,7 +158,7 @@ def divergence(p: Float[np.ndarray, "n"], q: Float[np.ndarray, "n"]) -> float:
 
 def _said(data, train, source, rows=None) -> Iterator[Batch]:
     """Texts "x" of the examples that have one; every process reads all."""
-    for batch in examples(data, train, rows, divided=False):
+    for batch in examples(data, train, rows, divided=False, doing="reading"):
         found = batch.get(source, [None] * len(batch["valid"]))
         there = [text not in (None, "", -1) for text in found] & batch["valid"]
         yield {"x": np.asarray(found)[there], "index": batch["index"][there]}

@@ -236,7 +236,7 @@ class Modality(DataSettings, Coded):
         found, several = [], x.shape[1] > 1
         for c in range(x.shape[1]):
             across = units.along(len(x)) if c == x.shape[1] - 1 else None
-            up = Axis(*units.ends(c), f"channel {c}" if several else "")
+            up = Axis(*units.ends(c), units.called(c) if several else "")
             found.append(Panel(curves(x[:, c : c + 1]), across, up))
         return found
 

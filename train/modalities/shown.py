@@ -37,16 +37,22 @@ class Panel(NamedTuple):
 
 
 class Units(NamedTuple):
-    """Of a signal: samples or frames a second, and its values, raw = offset + scale x;
-    each may be unknown."""
+    """Of a signal: samples or frames a second, its values, raw = offset + scale x, and
+    what its channels are called; each may be unknown."""
 
     rate: float = 0.0
     offset: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, contract: Any) -> "Units":
-        return cls(contract.rate, tuple(contract.offset), tuple(contract.scale))
+        names = dict(contract.preparation).get("columns", ())
+        return cls(contract.rate, contract.offset, contract.scale, tuple(names))
+
+    def called(self, channel: int) -> str:
+        known = channel < len(self.names)
+        return self.names[channel] if known else f"channel {channel}"
 
     def ends(self, channel: int = 0) -> tuple[float, float]:
         """What -1 and 1 stand for."""

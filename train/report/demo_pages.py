@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train.config.file import load_config
 from train.modalities.shown import grid
 from train.report import pictures
 from train.report.pages import number, table
+from train.report.run_pages import jumps_of
 from train.report.sheets import sheet
 from train.runtime.log import read_metrics
 from vqdit.diffusion import DDIM, Confidence
@@ -95,7 +97,10 @@ def drawings(folder, found, train, test, rebuilt, codes, drawn, generators):
     for name in ("tokenizer", *SETTINGS):
         rows = read_metrics(folder / name)
         line = {name: ([r["step"] for r in rows], [r["loss"] for r in rows])}
-        shown[f"loss {name}"] = pictures.line_plot(line, "step", "loss", log_y=True)
+        moments = jumps_of(load_config(f"demo_{name}"))
+        shown[f"loss {name}"] = pictures.line_plot(
+            line, "step", "loss", log_y=True, moments=moments
+        )
     for name, image in drawn.items():
         some = image[:20]
         closest = train["x"][nearest_neighbours(some, train["x"])[0][:, 0]]
@@ -152,7 +157,8 @@ with a perplexity of {t["perplexity_0"]:.0f} of 64.
 
 ## Loss
 
-Training loss, mean over the steps between points.
+Training loss, mean over the steps between points. Up to k-means, the dotted line, the
+tokenizer rebuilds from latents, and from there on from codes.
 
 ![tokenizer](loss tokenizer)
 ![flow](loss flow)

@@ -35,8 +35,7 @@ def show_augmented(logger: Logger, data: Modality, seed: int) -> None:
     batch = _augmented(data, seed)
     logger.image(0, "augmented", _sheet(data, batch))
     units = units_of(data, open_examples(data, True))
-    x = batch["x"]
-    play(logger, 0, "augmented", data, x[spaced(len(x), PLAYED)], units)
+    play(logger, 0, "augmented", data, batch["x"], units)
 
 
 def _augmented(data: Modality, seed: int) -> Batch:
@@ -48,9 +47,10 @@ def _augmented(data: Modality, seed: int) -> Batch:
 def play(
     logger: Logger, step: int, name: str, data: Modality, x: np.ndarray, units: Units
 ) -> None:
-    """Writes the first signals (n, *shape), of the tokenizer's unit or bytes, into
-    samples/: sounds, clips and series as files, volumes as a row of slices each."""
-    some, suffix = np.asarray(x[:PLAYED]), data.suffixes[0]
+    """Writes PLAYED of the signals (n, *shape), of the tokenizer's unit or bytes, into
+    samples/: sounds, clips and series as files, volumes as a row of slices each. They
+    are evenly spaced, since the first may all be of one class."""
+    some, suffix = np.asarray(x)[spaced(len(x), PLAYED)], data.suffixes[0]
     if suffix in (*PLAYABLE, ".csv"):
         for i, content in enumerate(contents(data, some, units)):
             logger.file(step, f"{name}_{i}", suffix, content)
@@ -85,14 +85,19 @@ def show_samples(
 
 
 def units_of(data: Modality, examples: Examples) -> Units:
-    return Units(data.rate, examples.offset, examples.scale)
+    names = examples.source[0].more.get("names", ())  # of a table's columns
+    return Units(data.rate, examples.offset, examples.scale, tuple(names))
+
+
+def classes_of(examples: Examples, labels: np.ndarray) -> list[str]:
+    """The class of each by its name, or its number; none of what has no classes."""
+    known = examples.class_names or tuple(map(str, range(examples.classes)))
+    return [known[y] if y >= 0 else "unlabelled" for y in labels] if known else []
 
 
 def _sheet(data: Modality, batch: dict) -> np.ndarray:
     # A clip is a row of frames and a sweep is wide already: one beside another is lost.
     columns = 1 if data.wide else None
     examples = open_examples(data, True)
-    known = examples.class_names or tuple(map(str, range(examples.classes)))
-    names = [known[y] if y >= 0 else "unlabelled" for y in batch["label"]]
-    units = units_of(data, examples)
-    return sheet(data.kind, batch["x"], units, columns, names if known else ())
+    names, units = classes_of(examples, batch["label"]), units_of(data, examples)
+    return sheet(data.kind, batch["x"], units, columns, names)

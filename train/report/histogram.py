@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from train.modalities.shown import Units
 from train.report import pictures
 
 BINS, LEVELS = 80, 4096  # bins; evenly spaced values that they mind
 
 
-def value_histogram(sample: Sequence[np.ndarray], pixels: bool) -> bytes:
+def value_histogram(sample: Sequence[np.ndarray], pixels: bool, units: Units) -> bytes:
     """PNG. sample: values of each channel; of pixels, three channels are colours."""
     lines: dict[str, tuple[pictures.Along, pictures.Along]] = {}
     colours = None
@@ -19,7 +20,7 @@ def value_histogram(sample: Sequence[np.ndarray], pixels: bool) -> bytes:
     for channel, x, edges in zip(channels, found, bin_edges(found), strict=True):
         heights, _ = np.histogram(x, edges)
         centers = (edges[1:] + edges[:-1]) / 2
-        lines[f"channel {channel}"] = (centers, heights / x.size)
+        lines[units.called(channel)] = (centers, heights / x.size)
     if pixels and len(lines) == 3:
         lines = dict(zip(("red", "green", "blue"), lines.values(), strict=True))
         colours = ("#c0392b", "#2a8c6a", "#2f6fb3")

@@ -30,6 +30,7 @@ def line_plot(
     *,
     points: Mapping[str, Sequence[str]] | None = None,
     bars: Mapping[str, float] | None = None,
+    moments: Mapping[str, float] | None = None,
     log_y: bool = False,
     colours: Sequence[str] | None = None,
     ticks: Sequence[str] | None = None,
@@ -39,7 +40,8 @@ def line_plot(
     lines: name -> (xs, ys); values that are not finite leave a gap.
     points: name -> a mark and its text at each x of that line, such as the guidance
     scale along a curve of accuracy and distance. bars: name -> y of a dashed line
-    across, such as an acceptance limit. colours: of the lines, where they mean one.
+    across, such as an acceptance limit. moments: name -> x of a dotted line upwards,
+    such as when a codebook is made. colours: of the lines, where they mean one.
     ticks: what 0, 1, ... along x are called.
     """
     figure, axes = _figure()
@@ -59,11 +61,18 @@ def line_plot(
             )
     for name, level in (bars or {}).items():
         axes.axhline(level, color=INK, lw=0.9, ls=(0, (4, 3)), label=name)
+    for name, at in (moments or {}).items():
+        axes.axvline(at, color=INK, lw=0.9, ls=":", label=name)
     if log_y:
-        axes.set_yscale("log")
+        axes.set_yscale("log", subs=[])
+        # Between them may be one power of ten, or none.
+        low, high = axes.get_ylim()
+        subs = (1, 2, 5) if high < 1000 * low else (1,)
+        axes.yaxis.get_major_locator().set_params(subs=subs)
+        axes.yaxis.set_major_formatter("{x:g}")
     if ticks is not None:
         _call(axes, ticks)
-    if len(lines) + len(bars or {}) > 1:
+    if len(lines) + len(bars or {}) + len(moments or {}) > 1:
         # Beside the axes where a line may be anywhere.
         beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if ticks else {}
         axes.legend(frameon=False, fontsize=8, labelcolor=INK, **beside)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from train.config import Experiment, StageOne
 from train.modalities.kinds import of_contract
 from train.modalities.shown import Units, png
 from train.report import pictures
@@ -41,8 +42,21 @@ def written(title: str, intro: str, sections: Sequence[Section]) -> tuple[str, d
     return "\n\n".join(filter(None, blocks)), found
 
 
-def training(rows: Sequence[Mapping[str, Any]], steps: int) -> Section:
-    """The curves of every loss that was logged."""
+def jumps_of(experiment: Experiment) -> dict[str, int]:
+    """When a loss may jump, since from there on there are codes."""
+    if not isinstance(experiment, StageOne) or experiment.kmeans is None:
+        return {}
+    waits = getattr(experiment.model.quantizer, "start", None) == "kmeans"
+    brought = experiment.init is not None  # perhaps with codes
+    return {"k-means": experiment.kmeans.step} if waits and not brought else {}
+
+
+def training(
+    rows: Sequence[Mapping[str, Any]],
+    steps: int,
+    moments: Mapping[str, float] | None = None,
+) -> Section:
+    """The curves of every loss that was logged. moments: of `line_plot`."""
     lines: dict[str, tuple[pictures.Along, pictures.Along]] = {}
     names = dict.fromkeys(n for row in rows for n in row if "loss" in n)
     for name in names:
@@ -54,7 +68,7 @@ def training(rows: Sequence[Mapping[str, Any]], steps: int) -> Section:
         return Section("Training", "Nothing was logged.")
     values = [value for _, y in lines.values() for value in y]
     far = 0 < 30 * min(values) < max(values)
-    plot = pictures.line_plot(lines, "step", "loss", log_y=far)
+    plot = pictures.line_plot(lines, "step", "loss", log_y=far, moments=moments)
     text = f"{rows[-1]['step']:,} of {steps:,} steps; means between the points."
     return Section("Training", text, [("losses", plot)])
 
@@ -124,8 +138,10 @@ def samples(evaluation: Mapping[str, Any]) -> Section:
     """The figures of samples at every scale of guidance, beside those of real ones."""
     curve, real = evaluation.get("curve", []), evaluation.get("real", {})
     names = list(dict.fromkeys(name for row in curve for name in row))
-    floors = {n.replace("floor_", ""): x for n, x in real.items() if "floor_" in n}
-    told = [*curve, floors]
+    part = lambda word: {n.replace(word, ""): x for n, x in real.items() if word in n}
+    columns = {"real": part("floor_"), "held out": part("heldout_") | part("judge_")}
+    beside = {at: x for at, x in columns.items() if x.keys() & {*names} or at == "real"}
+    told = [*curve, *beside.values()]
     rows = [
         [name, *(number(row.get(name)) for row in told)]
         for name in names
@@ -134,8 +150,9 @@ def samples(evaluation: Mapping[str, Any]) -> Section:
     scales = [
         f"guidance {row['guidance']:g}" if "guidance" in row else "" for row in curve
     ]
-    text = "The last column is of as many real training examples."
-    return Section("Samples, scored", f"{text}\n\n{table(('', *scales, 'real'), rows)}")
+    text = "Real are as many training examples, and held out what no model has seen."
+    titles = ("", *scales, *beside)
+    return Section("Samples, scored", f"{text}\n\n{table(titles, rows)}")
 
 
 def figures(evaluation: Mapping[str, Any]) -> Section:
@@ -152,7 +169,7 @@ def seen(
     data, x = of_contract(contract), np.asarray(x)
     how = (contract.kind, x, Units.of(contract))
     # A sheet of the page's width at most, which is shown as it is.
-    one = sheet(*how[:1], x[:1], how[2], 1, names[:1], LEAST).shape[1]
+    one = sheet(contract.kind, x[:1], how[2], 1, names[:1], LEAST).shape[1]
     columns = 1 if data.wide else max(1, min(8, WIDTH // (one + 7)))
     found = [(caption, png(sheet(*how, columns, names, LEAST)))]
     for i, content in enumerate(played(data, x[:PLAYED], how[2])):

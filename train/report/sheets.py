@@ -18,6 +18,7 @@ INK, GROUND = (43, 47, 54), (255, 255, 255)
 SIZE, LINE = 10, 14  # of the letters, and of a line of them, in pixels
 LEFT, TICK, APART = 42, 3, 6
 LEAST = 40  # pixels in width of what has a name; smaller pictures are enlarged
+NARROW = 80  # of what has ticks below
 
 Sheet = UInt8[np.ndarray, "h w 3"]
 PLAYABLE = (".wav", ".gif")  # files of what is heard, or moves
@@ -46,28 +47,32 @@ def sheet(
     units: Units | None = None,
     columns: int | None = None,
     names: Sequence[str] = (),
-    least: int = LEAST,
+    least: int | None = None,
 ) -> Sheet:
     """Signals (n, *shape) as one picture, as their modality shows them.
 
     units: of axes and values; without them signals are shown bare. A note of what
         values are stands once, below all. names: of each, of
         which a row has one where all are the same.
-    least: pixels in width of what has a name.
+    least: pixels in width of each; None is LEAST of what has a name.
     """
     x, modality = np.asarray(x), modality_of(kind)
     columns = columns or math.ceil(len(x) ** 0.5)
     panels = [modality.panels(each, units or Units()) for each in x]
     if units is None:
         panels = [[Panel(panel.picture) for panel in each] for each in panels]
-    cells = [np.concatenate([framed(panel) for panel in each]) for each in panels]
     bare = not any(panel.across or panel.up for panel in panels[0])
     how = (columns, 1 if bare else APART, 112 if bare else 255)
+    # Pictures are enlarged, and not what is written beside them.
+    least = least or (LEAST if names else 1)
+    wide = max(least, 1 if bare else NARROW)
+    factor = -(-wide // panels[0][0].picture.shape[1])
+    panels = [[_enlarged(panel, factor) for panel in each] for each in panels]
+    left = max(map(_beside, panels[0]))
+    cells = [np.concatenate([framed(p, left) for p in each]) for each in panels]
     if not names:
         rows = [grid(np.stack(cells), *how)]
     else:
-        factor = -(-least // cells[0].shape[1])
-        cells = [cell.repeat(factor, 0).repeat(factor, 1) for cell in cells]
         rows = []
         for low in range(0, len(cells), columns):
             row = grid(np.stack(cells[low : low + columns]), *how)
@@ -81,11 +86,12 @@ def sheet(
     return np.concatenate([np.pad(r, fill(r), constant_values=255) for r in rows])
 
 
-def framed(panel: Panel) -> Sheet:
-    """A picture with its ticks, below and to the left; its note is the sheet's."""
+def framed(panel: Panel, left: int | None = None) -> Sheet:
+    """A picture with its ticks, below and to the left, where there are as many pixels
+    as these need, or `left`; its note is the sheet's."""
     picture = eight_bits(panel.picture)
     height, width = picture.shape[:2]
-    left = LEFT if panel.up else 0
+    left = _beside(panel) if left is None else left
     right = APART if panel.across or panel.up else 0
     above = LINE // 2 if panel.up else 0
     below = LINE + TICK if panel.across else above
@@ -99,7 +105,7 @@ def framed(panel: Panel) -> Sheet:
         draw.text((x, y), said, fill=INK, font=font, anchor=anchor)
 
     if panel.up:
-        for value in ticks(panel.up, max(2, height // 20)):
+        for value in ticks(panel.up, _rows(height)):
             y = above + round((1 - _share(value, panel.up)) * (height - 1))
             draw.line([(left - TICK, y), (left - 1, y)], fill=INK)
             text(left - TICK - 2, y, _number(value, panel.up), "rm")
@@ -118,6 +124,24 @@ def framed(panel: Panel) -> Sheet:
             x = min(max(x, half), size[1] - half)
             text(x, above + height + TICK, word, "ma")
     return np.asarray(image)
+
+
+def _enlarged(panel: Panel, factor: int) -> Panel:
+    return panel._replace(picture=panel.picture.repeat(factor, 0).repeat(factor, 1))
+
+
+def _beside(panel: Panel) -> int:
+    """Pixels to the left of a picture, in which its numbers stand."""
+    if not panel.up:
+        return 0
+    found = ticks(panel.up, _rows(panel.picture.shape[0]))
+    longest = max(_font().getlength(_number(value, panel.up)) for value in found)
+    return max(LEFT, math.ceil(longest) + TICK + 3)
+
+
+def _rows(height: int) -> int:
+    """How many numbers have room beside a picture, one above another."""
+    return max(2, height // 20)
 
 
 def ticks(axis: Axis, most: int) -> list[float]:
@@ -139,10 +163,10 @@ def _share(value: float, axis: Axis) -> float:
 
 
 def _number(value: float, axis: Axis) -> str:
-    """As many digits as tell neighbouring ticks apart; thousands as 2k."""
+    """All digits of a tick, which is round; thousands as 2k."""
     if max(abs(axis.low), abs(axis.high)) >= 1e4:
-        return f"{value / 1000:.3g}k" if value else "0"
-    return f"{value:.4g}"
+        return f"{value / 1000:.10g}k" if value else "0"
+    return f"{value:.10g}"
 
 
 def _line(names: Sequence[str], width: int, each: int) -> Sheet:

@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 
 from train import progress
 from train.errors import BadInput, one_line
+from train.progress import as_called
 
 # Flag -> the variable that says the same.
 ENVIRONMENT = {
@@ -208,7 +209,7 @@ def fail_fast() -> Iterator[None]:
         if not several():
             raise
         if isinstance(error, BadInput):
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {as_called(one_line(error))}", file=sys.stderr)
         else:
             traceback.print_exc()
         sys.stderr.flush()

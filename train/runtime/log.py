@@ -197,7 +197,7 @@ def _wandb(workdir: Path, project: str):
 def tag(name: str) -> str:
     """A metric's place in TensorBoard, which has a section for each word before "/"."""
     for section, names in SECTIONS.items():
-        if name in names:
+        if name.endswith(names):  # of a discriminator, too
             return f"{section}/{name}"
     if name.startswith(("heldout_", "evaluation_")):
         return name.replace("_", "/", 1)

@@ -105,8 +105,8 @@ def place(path: str | os.PathLike) -> pathlib.Path:
     if found:
         names = ", ".join(str(p.relative_to(folder.parent)) for p in found[:3])
         raise ValueError(
-            f"{folder} is not a bundle alone: saving there would delete {names}; write "
-            f"another folder"
+            f"{folder} is not a bundle alone: saving there would delete {names}; move "
+            f"that away, or write another folder"
         )
     return folder
 

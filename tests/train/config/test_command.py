@@ -119,6 +119,15 @@ def test_without_a_config_the_workdir_says_which_experiment(tmp_path):
     argv = [f"--workdir={tmp_path / 'run'}", "--config.run.seed=5"]
     command = parse(argv, Experiment)
     assert command.experiment == overrides(TOKENIZER, {"run.seed": "5"})
+    # So does that of its best bundle, which is measured in its own folder.
+    best = tmp_path / "run" / "best"
+    best.mkdir()
+    (best / "config.json").write_text('{"kind": "tokenizer"}')
+    with pytest.raises(BadInput, match="best is a bundle.*; write the workdir"):
+        parse([f"--workdir={best}"], Experiment)
+    (tmp_path / "run" / "checkpoints").mkdir()
+    command = parse([f"--workdir={best}"], Experiment)
+    assert command.experiment == TOKENIZER and command.workdir == best
 
 
 PROGRAMS_THAT_MEASURE = ("classifier", "evaluate", "page", "probe", "rates", "score")

@@ -136,7 +136,7 @@ def test_what_a_run_would_write_over_is_refused_at_once(name, tmp_path):
 def test_a_bundle_with_notes_beside_it_is_refused_at_once(tmp_path):
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "notes.txt").write_text("")
-    with pytest.raises(BadInput, match="--workdir: .*delete best/notes.txt; write"):
+    with pytest.raises(BadInput, match="--workdir: .*delete best/notes.txt; move"):
         open_workdir(tmp_path, TOKENIZER, write=False)
 
 

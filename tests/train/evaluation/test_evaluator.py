@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from tests.train.evaluation.test_contract import Network
+from train import page
 from train.config import Samples
 from train.errors import BadInput
 from train.evaluation import evaluator as streaming
 from train.evaluation import features, samples, texts, training
 from train.evaluation.evaluator import evaluated, examples, grouped
 from train.evaluation.features import Latents, network_of
-from train.evaluation.likeness import Likeness
+from train.evaluation.likeness import Likeness, Memorisation
 from train.evaluation.samples import Reference, balanced_rows, curve
 from train.evaluation.texts import TextReference
 from train.modalities import Images
@@ -36,7 +37,7 @@ def test_every_example_is_read_once_by_one_process(processes, monkeypatch):
         monkeypatch.setattr(
             hosts, "share", lambda process=process: (process, processes)
         )
-        for batch in examples(DATA, False):
+        for batch in examples(DATA, False, doing="reading"):
             sizes.add(len(batch["x"]))
             index = batch["index"][batch["valid"]]
             np.testing.assert_array_equal(batch["x"], wanted["x"][batch["index"]])
@@ -48,16 +49,31 @@ def test_some_examples_are_evenly_spaced():
     held = open_examples(DATA, False)
     assert held.spaced(4).tolist() == [0, 90, 180, 270]
     assert held.spaced(1000).tolist() == list(range(360))
-    found = np.concatenate([b["index"] for b in examples(DATA, False, held.spaced(7))])
+    found = np.concatenate(
+        [b["index"] for b in examples(DATA, False, held.spaced(7), doing="some")]
+    )
     np.testing.assert_array_equal(found, held.spaced(7))
     with pytest.raises(BadInput, match="at least 1 example"):
         held.spaced(0)
 
 
+def test_whoever_reads_a_part_says_what_for(monkeypatch):
+    seen = []
+    keep = lambda found, *of: seen.append(of) or found
+    monkeypatch.setattr(streaming, "progress", keep)
+    some = whole(DATA, False, 3)["x"]
+    Memorisation(DATA).sums({"x": some})
+    assert page._nearest(DATA, some).shape == some.shape
+    (first, *count), second = seen
+    assert first == "nearest in training" and second == ("comparing", *count)
+    with pytest.raises(TypeError, match="doing"):
+        examples(DATA, False)
+
+
 def test_groups_hold_as_much_as_is_affordable(monkeypatch):
     monkeypatch.setattr(streaming, "CHUNK", 50)
     monkeypatch.setattr(streaming, "GROUP", 120 * 64)
-    groups = list(grouped(examples(DATA, False)))
+    groups = list(grouped(examples(DATA, False, doing="reading")))
     assert [len(group["x"]) for group in groups] == [100, 100, 100, 60]
     index = np.concatenate([group["index"] for group in groups])
     np.testing.assert_array_equal(index, np.arange(360))
@@ -285,7 +301,7 @@ def test_copies_are_found_memorised():
 def test_captions_that_training_has_are_copies(monkeypatch):
     said = {True: ["a cat", "a dog", None, ""], False: ["a dog", "two cats", None]}
 
-    def examples(data, train, rows, divided):
+    def examples(data, train, rows, divided, doing):
         found = np.array(said[train], object)
         index = np.arange(len(found)) if rows is None else rows
         yield {"caption": found[index], "index": index, "valid": index < 9}
@@ -339,7 +355,9 @@ def test_processes_add_up(monkeypatch):
     parts = Likeness(Judge(), np.arange(0, 360, 7))
 
     def score():
-        found = evaluated(parts, grouped(examples(DATA, False)))["features"]
+        found = evaluated(parts, grouped(examples(DATA, False, doing="reading")))[
+            "features"
+        ]
         return vars(found.statistics), found.some
 
     alone, sums = score(), []

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from train.modalities.shown import Units
 from train.report import histogram
 from train.report.histogram import bin_edges, value_histogram
 
@@ -34,7 +35,7 @@ def test_heights_are_shares_of_each_channel(monkeypatch):
     draw = np.random.default_rng(0)
     sample = [draw.integers(0, 256, n).astype(float) for n in (50, 500, 5000)]
     for pixels in (True, False):
-        value_histogram(sample, pixels)
+        value_histogram(sample, pixels, Units())
     for lines, _, labels in seen:
         assert labels == said
         sums = [heights.sum() for _, heights in lines.values()]
@@ -42,7 +43,9 @@ def test_heights_are_shares_of_each_channel(monkeypatch):
     assert [*seen[0][0]] == ["red", "green", "blue"] and len(seen[0][1]) == 3
     assert [*seen[1][0]] == [f"channel {c}" for c in range(3)] and not seen[1][1]
     # Of a channel of which nothing is known there is none, and others keep their names.
-    value_histogram([sample[0], np.zeros(0), sample[1]], False)
-    assert [*seen[2][0]] == ["channel 0", "channel 2"]
-    value_histogram([sample[0]] * 9, False)  # of more than six none could be told
+    value_histogram([sample[0], np.zeros(0), sample[1]], False, Units(names=("hot",)))
+    assert [*seen[2][0]] == ["hot", "channel 2"]
+    value_histogram(
+        [sample[0]] * 9, False, Units()
+    )  # of more than six none could be told
     assert [*seen[3][0]] == [f"channel {c}" for c in range(6)]

@@ -232,7 +232,9 @@ def test_the_demos_pictures_are_of_what_they_are_named_for(tmp_path, monkeypatch
     lines = {"flow": [[0.5, 0.5], [2.0, 2.0]]}
     assert shown.pop("curve") == (lines, *labels, how)
     for name in ("tokenizer", *SETTINGS):
-        loss = ({name: ([5], [len(name)])}, "step", "loss", {"log_y": True})
+        moments = {"k-means": 200} if name == "tokenizer" else {}
+        how = {"log_y": True, "moments": moments}
+        loss = ({name: ([5], [len(name)])}, "step", "loss", how)
         assert shown.pop(f"loss {name}") == loss
     counts, *said = shown.pop("usage")
     assert counts.tolist() == [3, 2, 1] + 61 * [0]

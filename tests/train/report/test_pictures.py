@@ -135,6 +135,12 @@ def test_a_plot_has_the_scale_and_the_words_that_it_was_given(monkeypatch):
     axes, labels = seen.pop()
     assert axes.get_yscale() == "log" and labels == ("", "")
     assert [line.get_color() for line in axes.lines] == ["#ff0000", "#00ff00"]
+    shown = lambda axes: [
+        text.get_text()
+        for at, text in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        if axes.get_ylim()[0] <= at <= axes.get_ylim()[1]
+    ]
+    assert shown(axes) == ["1", "2", "5", "10", "20", "50", "100"]
     assert [line.get_xydata().tolist() for line in axes.lines] == [
         [[0, 1], [1, 10], [2, 100]],
         [[0, 5], [2, 6]],
@@ -154,6 +160,13 @@ def test_a_plot_has_the_scale_and_the_words_that_it_was_given(monkeypatch):
     assert axes.get_xticks().tolist() == [0, 1, 2]
     said = [text.get_text() for text in axes.get_legend().get_texts()]
     assert said == ["a", "b", "m"]
+    far = {"a": ([0, 1], [0.001, 1e3])}
+    pictures.line_plot(far, log_y=True, moments={"k-means": 0.5})
+    axes, _ = seen.pop()
+    assert shown(axes) == ["0.001", "0.01", "0.1", "1", "10", "100", "1000"]
+    assert axes.lines[1].get_xdata() == [0.5, 0.5]
+    said = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert said == ["a", "k-means"]
     pictures.line_plot({"a": lines["a"]})  # of one line the title says what it is
     assert seen.pop()[0].get_legend() is None
     for count, width in ((32, 0.8), (33, 1.0)):

@@ -7,6 +7,7 @@ from train.report import run_pages
 from train.report.pages import render
 from train.report.run_pages import (
     DRAWN,
+    LEAST,
     TRUE,
     Section,
     bars,
@@ -33,6 +34,9 @@ def test_a_sound_can_be_played_and_a_clip_moves_beside_their_sheets():
     clip = np.arange(3 * 4 * 8 * 8, dtype=np.uint8).reshape(1, 12, 8, 8, 1)
     shown = seen("seen", contract_of("video", (12, 8, 8, 1), 8.0), clip)
     assert [content[:4] for _, content in shown] == [b"\x89PNG", b"GIF8"]
+    # A small picture is as wide as one with a name, which begins with its sides.
+    ((_, small),) = seen("digits", contract_of("image", (8, 8, 1), 0.0), clip[0, :2])
+    assert int.from_bytes(small[16:20]) >= 2 * LEAST
     html = render(*written("t", "i", [Section("s", "x", [*found, *shown])]))
     assert html.count("<audio controls") == 2 and html.count("data:image/gif") == 1
     assert "heard, b" in html and "<h2>s</h2>" in html
@@ -108,6 +112,16 @@ def test_samples_stand_beside_as_many_real_ones():
         "|  | guidance 1 | guidance 2 | real |",
         "| distance | 4.0 | 3.0 | 2.5 |",
     ]
+    # Of those that are held out what is known is told, too.
+    curve = [{"guidance": 1.0, "accuracy": 0.9, "distance": 4.0, "copied_share": 0.5}]
+    real = {"judge_accuracy": 0.8, "heldout_copied_share": 0.0, "heldout_count": 9}
+    found = {"curve": curve, "real": real | {"floor_distance": 2.5, "judge": {}}}
+    assert samples(found).text.splitlines()[-4:] == [
+        "|  | guidance 1 | real | held out |",
+        "| accuracy | 0.9 | – | 0.8 |",
+        "| distance | 4.0 | 2.5 | – |",
+        "| copied_share | 0.5 | – | 0.0 |",
+    ]
     # Of several streams, and without guidance.
     real = {"image_floor_distance": 2.5, "image_distance": 0.9}
     found = {"curve": [{"image_distance": 4.0}], "real": real}
@@ -180,9 +194,10 @@ def test_losses_that_lie_far_apart_are_drawn_by_their_logarithm(
         {"step": 4, "heldout_loss": least},
     ]
     rows.append({"step": 1006, "loss": 2.0, "heldout_loss": None})
-    section = training(rows, 2000)
+    section = training(rows, 2000, {"k-means": 9})
     lines = {"loss": ((2, 1006), (3.0, 2.0)), "heldout_loss": ((4,), (least,))}
-    assert asked == [((lines, "step", "loss"), {"log_y": far})]
+    how = {"log_y": far, "moments": {"k-means": 9}}
+    assert asked == [((lines, "step", "loss"), how)]
     assert section.text == "1,006 of 2,000 steps; means between the points."
     assert section.shown == [("losses", b"plot")]
 

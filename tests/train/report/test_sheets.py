@@ -1,14 +1,19 @@
 """Signals with what their axes and names are."""
 
+import dataclasses
 import io
+import types
 
 import numpy as np
 import pytest
 import soundfile
 
+from train.modalities import Series
 from train.modalities.kinds import modality_of
 from train.modalities.shown import Axis, Panel, Units, spectrogram
+from train.pipeline import open_examples
 from train.report import sheets
+from train.report.examples import units_of
 from train.report.sheets import framed, sheet, ticks
 
 KINDS = {
@@ -38,14 +43,17 @@ def test_a_sheet_of_any_kind_has_a_cell_each_and_lines_of_names(kind, monkeypatc
     notes = [p.note for p in modality_of(kind).panels(x[0], units) if p.note]
     assert said[3:] == [[note] for note in notes]
     panels = modality_of(kind).panels(x[0], units)
+    # Where two ticks have no room, in 16 pixels and 44, pictures are enlarged.
+    times = {"range": 5, "video": 2}.get(kind, 1)
+    panels = [sheets._enlarged(panel, times) for panel in panels]
     first = np.concatenate([framed(panel) for panel in panels])
     np.testing.assert_array_equal(plain[: first.shape[0], : first.shape[1]], first)
 
 
 def test_panels_have_the_unit_of_time_and_of_each_channel():
-    units = Units(50.0, (10.0, -1.0), (2.0, 0.5))
+    units = Units(50.0, (10.0, -1.0), (2.0, 0.5), ("hot",))  # the next is a mask
     first, second = modality_of("series").panels(np.zeros((200, 2)), units)
-    assert first.up == Axis(8, 12, "channel 0") and first.across is None
+    assert first.up == Axis(8, 12, "hot") and first.across is None
     assert second.up == Axis(-1.5, -0.5, "channel 1")
     assert second.across == Axis(0, 4, "s")
     wave, heard = modality_of("audio").panels(np.zeros((800, 1)), Units(8000.0))
@@ -61,6 +69,17 @@ def test_panels_have_the_unit_of_time_and_of_each_channel():
     assert sweep.note == "black 10 m, white 70 m"
     assert Units(0, (250,), (1250,)).greys() == "black -1,000, white 1,500"
     assert sweep.across == Axis(0, 360, "°")
+
+
+def test_channels_are_called_as_the_columns_of_files_are(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(40, 2))
+    path = tmp_path / "a.csv"
+    np.savetxt(path, rows, "%.3f", ",", header="hot,cold", comments="")
+    data = Series(name="folder", data_dir=str(path), channels=2, length=4)
+    assert units_of(data, open_examples(data, True)).names == ("hot", "cold")
+    chosen = dataclasses.replace(data, columns=("cold", "hot")).preparation
+    of = types.SimpleNamespace(rate=0.0, offset=(), scale=(), preparation=chosen)
+    assert Units.of(of).names == ("cold", "hot")
 
 
 def test_a_sine_is_in_the_row_of_its_frequency():
@@ -131,6 +150,23 @@ def test_a_name_is_cut_to_its_cell_and_great_numbers_are_in_thousands(monkeypatc
     assert [sheets._number(x, axis) for x in (0, 2500, 1e4)] == ["0", "2.5k", "10k"]
     assert sheets._number(-2e4, Axis(-2e4, 10)) == "-20k"
     assert sheets._number(9999, Axis(0, 9999)) == "9999"
+
+
+def test_neighbouring_ticks_are_told_apart_and_have_room(monkeypatch):
+    """Of an air pressure in Pa; beside it a channel of few digits stands in line."""
+    units = Units(1.0, (101_400.0, 20.0), (800.0, 5.0))
+    high, low = modality_of("series").panels(np.zeros((9, 2)), units)
+    said = [sheets._number(value, high.up) for value in ticks(high.up, 4)]
+    assert said == ["101k", "101.5k", "102k"]
+    axis = Axis(1013.1, 1014.1)
+    said = [sheets._number(value, axis) for value in ticks(axis, 3)]
+    assert said == ["1013.5", "1014"]
+    # Wide numbers move the picture to the right, and those of its cell with it.
+    longer = high._replace(up=Axis(101_300.1, 101_300.3))
+    ground = framed(longer)[:, :3]
+    assert (ground == 255).all() and framed(longer).shape[1] > framed(low).shape[1]
+    x = np.zeros((1, 9, 2), np.float32)
+    assert sheet("series", x, Units(1.0, (101_300.2, 20.0), (0.1, 5.0))).size
 
 
 def test_every_name_stands_over_its_own_cell(monkeypatch):

@@ -55,7 +55,7 @@ def test_metrics_are_one_json_object_a_line(tmp_path):
 def test_tensorboard_has_sections_pictures_and_the_experiment(tmp_path):
     with Logger(tmp_path) as logger:
         logger.scalars(7, {"loss": 0.5, "heldout_loss": 0.25, "grad_norm": 2.0})
-        logger.scalars(7, {"step_seconds": 0.125})
+        logger.scalars(7, {"step_seconds": 0.125, "discriminator_grad_norm": 3.0})
         logger.image(7, "reconstruction", np.zeros((4, 4, 3), np.uint8))
         logger.text(0, "experiment", "    run.steps=3")
     values = {v.tag: v for event in events(tmp_path) for v in event.summary.value}
@@ -64,6 +64,7 @@ def test_tensorboard_has_sections_pictures_and_the_experiment(tmp_path):
     assert (
         scalars["optimizer/grad_norm"] == 2 and scalars["speed/step_seconds"] == 0.125
     )
+    assert scalars["optimizer/discriminator_grad_norm"] == 3
     assert values["samples/reconstruction"].image.height == 4
     (text,) = [value for tag, value in values.items() if tag.startswith("experiment")]
     assert text.tensor.string_val == [b"    run.steps=3"]
@@ -87,7 +88,7 @@ def test_samples_have_the_form_of_their_signal(tmp_path):
     lines = (tmp_path / "samples" / names[3]).read_text().splitlines()
     assert lines[0].split(",")[-2:] == ["a", "b"] and len(lines) == 41
     found = [float(cell) for cell in lines[1].split(",")[-2:]]
-    np.testing.assert_allclose(found, 1 + 2 * series[3, 0], rtol=1e-5)
+    np.testing.assert_allclose(found, 1 + 2 * series[4, 0], rtol=1e-5)  # of 0, 1, 3, 4
     pixels = np.asarray(Image.open(tmp_path / "samples" / names[-1]))
     assert pixels.shape == (4 * 6 - 1, 8 * 7 - 1)
     (event,) = (event for event in events(tmp_path) if event.summary.value)
