@@ -4,6 +4,7 @@ python -m train.inspect --config=configs/mnist_tokenizer.py --out=looked
 
 Prints counts, shapes, ranges, missing values, outliers, class balance, files that were
 refused and why, and duplicates; writes them as report.json, with pictures beside.
+Outliers lie far from the middle nine tenths of the values.
 """
 
 import dataclasses
@@ -44,7 +45,6 @@ FLAGS = OF_RUN | {
 LOOKED = 2**28
 CHUNK = 256
 PLOTS = ("examples", "augmented", "values", "classes")  # where there are such
-LIMIT = 6.0  # robust z-score beyond which a value counts as an outlier
 CHANGES = logging.getLogger("train.pipeline.examples")
 READERS = ("train.sources", "train.modalities")  # who logs what it cannot read
 UNEVEN = 10  # times rarer than the commonest before a class is worth a word
@@ -97,12 +97,8 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
     }
     if x.dtype != np.uint8:
         figures["share_outside_1"] = beyond / (count * math.prod(data.shape))
-        figures["outlier_share"] = [
-            float(outlying(x[:, None], np.ones((len(x), 1), bool), LIMIT).mean())
-            if len(x)
-            else 0.0
-            for x in moments.sample
-        ]
+        shares = [outlying(x).sum() / max(1, len(x)) for x in moments.sample]
+        figures["outlier_share"] = list(map(float, shares))
     if examples.scale:
         offset, scale = np.array(examples.offset), np.array(examples.scale)
         figures["raw_min"] = (np.array(found.minimum) * scale + offset).tolist()

@@ -376,6 +376,9 @@ def test_a_judge_of_another_folder_is_refused(tmp_path, capsys):
     ):
         with pytest.raises(BadInput, match=f"--judge: .*{message}; train one with"):
             open_judge(tmp_path / "judge", data, 2)
+    vqdit.save(tmp_path / "bare", dataclasses.replace(judge, protocol={}))
+    with pytest.raises(BadInput, match="judges by data that it does not name, the dat"):
+        open_judge(tmp_path / "bare", a, 2)
     vqdit.save(tmp_path / "old", dataclasses.replace(judge, held_out=None))
     open_judge(tmp_path / "old", b, 2)
     assert "old does not say which records were held out" in capsys.readouterr().err

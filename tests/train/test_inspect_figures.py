@@ -22,7 +22,7 @@ X = np.float32(
         [[0, 0.5], [0.25, 0.5]],
         [[0.5, 0.5], [0.5, 0.5]],
         [[-1, 0.5], [1, 0.5]],
-        [[2, 0.5], [-3, 0.5]],
+        [[2, 0.5], [-4, 0.5]],
         [[0.75, 9], [0.75, 0.5]],
         [[0, 0.5], [0.75, 9]],
         [[0.5, 0.5], [0.5, 0.5]],
@@ -84,19 +84,19 @@ def test_figures_of_a_part_are_those_counted_by_hand(monkeypatch, capsys, train)
     found = surveyed(monkeypatch, examples, most=9, train=train)
     assert examples.taken == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
     figures = dict(found.figures)
-    first = [*[0] * 4, *[0.25] * 3, *[0.5] * 4, *[0.75] * 3, -1, 1, 2, -3]
-    np.testing.assert_allclose(figures.pop("mean"), [4 / 18, 0.5])
+    first = [*[0] * 4, *[0.25] * 3, *[0.5] * 4, *[0.75] * 3, -1, 1, 2, -4]
+    np.testing.assert_allclose(figures.pop("mean"), [3 / 18, 0.5])
     np.testing.assert_allclose(figures.pop("std"), [np.std(first), 0])
     assert figures == {
         "examples": 20,
         "looked_at": 9,
         "dtype": "float32",
-        "min": [-3.0, 0.5],
+        "min": [-4.0, 0.5],
         "max": [2.0, 0.5],
         "blank_examples": 2,
         "share_outside_1": 2 / 36,
-        "outlier_share": [1 / 18, 0.0],  # -3, at 6.07 spreads from the median
-        "raw_min": [4.0, 102.0],
+        "outlier_share": [1 / 18, 0.0],  # -4: the middle is of -1 to 1
+        "raw_min": [2.0, 102.0],
         "raw_max": [14.0, 102.0],
         "missing_share": [0.0, 2 / 18],
         "constant_channels": [1],

@@ -22,6 +22,7 @@ from vqdit.fields import Bound, Count, NonNegative, Seed
 from vqdit.shapes import Float
 
 NIFTI = (".nii.gz", ".nii")
+TOLD = 0.1  # of examples that may lie around the scans without a word
 SLICES = 8  # of a scan beside each other, to be looked at
 GeneratedName = Literal["phantoms", "patients", "planted_patients"]
 VolumeName = Literal[GeneratedName, "folder", "webdataset"]
@@ -194,12 +195,15 @@ class Volumes(Modality):
         return resample(scan, tuple(np.maximum(1, np.rint(sides)).astype(int).tolist()))
 
     def findings(self, records):
-        """Share that was not finite, per channel; of files that state them, spacings
-        and how they were oriented, the most frequent first."""
-        none = np.zeros(self.channels)
-        mores = [each.more for each in records]
+        """Share that was not finite, per channel, and of examples what lies around
+        scans that are smaller; of files that state them, spacings and how they were
+        oriented, the most frequent first."""
+        none, whole = np.zeros(self.channels), math.prod(self.size)
+        read = [(each.more, each.values.shape[:3]) for each in records]
+        mores, sides = zip(*read, strict=True)
         lost = np.mean([more.get("filled", none) for more in mores], 0)
-        found = {"filled_share": lost.tolist()}
+        inside = np.minimum(sides, self.size).prod(1).mean() / whole
+        found = {"filled_share": lost.tolist(), "padded_share": [float(1 - inside)]}
         for name in ("spacing", "orientation"):
             stated = (more[name] for more in mores if name in more)
             texts = (x if isinstance(x, str) else _row(x) for x in stated)
@@ -214,6 +218,11 @@ class Volumes(Modality):
                     f"channel {channel}: {percent(share)} is not finite, and filled "
                     "with the least there is of it in a scan"
                 )
+        if (share := findings["padded_share"][0]) > TOLD:
+            yield (
+                f"{percent(share)} of the examples is padding: scans are smaller than "
+                f"data.size={self.size}"
+            )
 
     @property
     def drawn(self):

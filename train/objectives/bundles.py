@@ -119,7 +119,7 @@ def open_judge(path: str, data: Modality, classes: int, at: str = "--judge") -> 
     if not other and judge.network.classes != classes:
         other = f"{judge.network.classes} classes, the data has {classes}"
     if not other and judge.protocol.get("data") != source(data):
-        trained = told(str(judge.protocol.get("data")))
+        trained = told(str(judge.protocol.get("data", "data that it does not name")))
         other = f"by {trained}, the data is {source(data)}"
     if not other and judge.held_out is None:
         say(

@@ -99,6 +99,8 @@ class ByKey:
                 table[name] += rows * (most if len(rows) == 1 else 1)
         self.table = {name: np.array(rows) for name, rows in table.items()}
         self.count = len(next(iter(self.table.values())))
+        if train:
+            _refuse_strangers(self.table, keys)
         missing = {name for name, rows in self.table.items() if (rows < 0).any()}
         self.missing = frozenset(missing)
         twice = {n for n, rows in self.table.items() if len({*rows}) < len(rows)}
@@ -174,6 +176,21 @@ def _keys(part, name) -> Sequence[str]:
             "where it was encoded with join=key"
         )
     return keys
+
+
+def _refuse_strangers(table: Mapping[str, Any], keys: Mapping[str, Sequence]) -> None:
+    """Raises BadInput for a stream of whose keys no other has one: nothing would be
+    learned of what belongs together."""
+    there = {name: rows >= 0 for name, rows in table.items()}
+    joined = sum(there.values()) > 1
+    for name, rows in there.items():
+        if len(there) > 1 and not joined[rows].any():
+            others = [f"{keys[n][0]!r} of data.{n}" for n in keys if n != name]
+            raise BadInput(
+                f"data.{name} has no key that another stream has: {keys[name][0]!r} "
+                f"where there is {', '.join(others)}; write them alike: a file's is "
+                "its name, with the folder of its class where there is one"
+            )
 
 
 def _refuse_mixed_parts(parts: Parts, keys: Mapping[str, Sequence[str]]) -> None:

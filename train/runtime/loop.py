@@ -7,6 +7,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -242,7 +243,10 @@ def _compile(
         donate_argnums=0,
         out_shardings=(layout, replicated(state.step.sharding)),
     )
-    return program.lower(state, batch).compile(), names
+    # Beside this thread, which is the one that sees signals: a compiler may work for
+    # minutes, in which the first had no answer, and a second was one with it.
+    compiling = ThreadPoolExecutor(1).submit(program.lower(state, batch).compile)
+    return compiling.result(), names
 
 
 def _prefetch(

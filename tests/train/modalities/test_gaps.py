@@ -17,6 +17,11 @@ from train.modalities.transforms.gaps import (
 NAN = np.nan
 
 
+def beyond(x, **how):
+    """What cleaning takes for missing."""
+    return ~clean(x, Cleaning(outliers="missing", **how)).known
+
+
 @pytest.mark.parametrize(
     "rule,expected",
     [
@@ -69,22 +74,36 @@ def test_an_outlier_is_clipped_to_the_limit_exactly_or_marked():
 def test_a_spike_on_a_channel_at_rest_is_found_though_its_mad_is_zero():
     x = np.zeros((50, 2))
     x[17, 0] = 3.0
-    far = outlying(x, np.ones(x.shape, bool))
+    far = beyond(x)
     assert far[17, 0] and far.sum() == 1
     # 0.06, the mean absolute deviation, times sqrt(pi / 2).
     spread = robust_scale(x, np.ones(x.shape, bool))[1]
     np.testing.assert_allclose(spread, [[0.06 * np.sqrt(np.pi / 2), 0]])
     on_off = (np.arange(60) % 5 < 2).astype(float)[:, None]  # two values, MAD 0
-    assert not outlying(on_off, np.ones(on_off.shape, bool)).any()
+    assert not beyond(on_off).any()
+
+
+def test_what_is_scanned_is_no_outlier_of_the_air_around_it():
+    """Of a scan two thirds may be air: by median and MAD of these the other third
+    was one outlier. Metal in it is, and a sensor's code for a fault."""
+    draw = np.random.default_rng(0)
+    air, tissue = draw.normal(-1000, 8, 6000), draw.normal(40, 60, 2990)
+    scan = np.concatenate([air, tissue, [20_000] * 10])
+    assert outlying(scan).tolist() == (scan > 10_000).tolist()
+    faults = np.concatenate([draw.normal(20, 3, 970), [-9999] * 30])
+    assert outlying(faults).tolist() == (faults < -1000).tolist()
+    ends = np.array([*np.linspace(0, 1, 101), 2.14, -1.13])  # fences: 2.142, -1.142
+    assert not outlying(ends).any()
+    assert outlying(ends + [*[0.0] * 101, 0.01, -0.02]).sum() == 2
+    assert not outlying(np.full(9, 3.0)).any() and not outlying(ends[:0]).any()
 
 
 def test_a_rolling_window_finds_what_the_whole_series_hides():
     t = np.arange(400.0)
     x = np.where(t < 200, 0.1 * np.sin(t), 100 + 0.1 * np.sin(t))[:, None]
     x[50] = 3.0
-    known = np.ones(x.shape, bool)
-    assert not outlying(x, known).any()
-    far = outlying(x, known, window=21)
+    assert not beyond(x).any()
+    far = beyond(x, window=21)
     assert far[50] and far.sum() <= 3  # and, if any, the two beside the step
     # Of the limits the widest: below the least median, and above the greatest.
     ((low, high),) = clean(x, Cleaning(window=21)).limits

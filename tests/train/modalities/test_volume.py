@@ -347,10 +347,12 @@ def test_what_is_not_finite_is_a_share_of_all_scans(tmp_path, caplog):
         x = counted(4, 4, 4)
         x[: 2 * (i == 1)] = np.nan
         np.save(tmp_path / f"{i}.npy", x)
-    assert fresh(over(tmp_path), True).findings == {"filled_share": [0.125]}
+    found = fresh(over(tmp_path, size=(8, 2, 4)), True).findings
+    assert found == {"filled_share": [0.125], "padded_share": [0.5]}
     said = "channel 0: 12.50% is not finite, and filled with the least there is"
-    assert said in caplog.text
-    (little,) = over(tmp_path).changes({"filled_share": [0.0, 4e-6]})
+    assert said in caplog.text and "50.00% of the examples is padding" in caplog.text
+    few = {"filled_share": [0.0, 4e-6], "padded_share": [0.1]}
+    (little,) = over(tmp_path).changes(few)
     assert little.startswith("channel 1: less than 0.01% is not finite")
 
 

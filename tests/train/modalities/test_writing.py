@@ -10,6 +10,7 @@ import pytest
 from train.modalities.files import writing
 from train.modalities.files.writing import (
     new_folder,
+    sweep_beside,
     write,
     write_bytes,
     write_folder,
@@ -111,3 +112,24 @@ def test_an_interrupted_write_never_loses_the_folder(tmp_path, monkeypatch, nth,
     write_folder(folder, {"a": b"3"})
     assert (folder / "a").read_bytes() == b"3"
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_a_killed_process_had_begun_goes_and_what_a_living_one_writes_stays(
+    tmp_path,
+):
+    folder = tmp_path / "cache"
+    names = [".cache.12.new", ".cache.b.12.new", ".cache.12.old", ".other.12.new"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "records").touch()
+    with new_folder(folder) as living:
+        assert living != tmp_path / ".cache.12.new"
+        (living / "records").touch()
+        sweep_beside(folder)  # as another process begins the same
+        assert (living / "records").exists()
+        with pytest.raises(FileExistsError), new_folder(folder):
+            """Of the same number, in another container: it keeps its hands off."""
+    assert (folder / "records").exists()
+    found = sorted(p.name for p in tmp_path.iterdir())
+    assert found == sorted(["cache", *names[1:]])
+    sweep_beside(tmp_path / "none" / "cache")

@@ -112,6 +112,24 @@ def test_of_a_key_there_are_as_many_or_one_for_all():
         ByKey({"a": clips, "b": part(keys=None, labels=[0])}, False)
 
 
+def test_a_stream_of_whose_keys_no_other_has_one_is_refused():
+    """Pictures in folders of classes, beside a table that names them without: each was
+    an example without the other, and a training as any to the eye."""
+    parts = {"a": part(keys=["cat/x"]), "b": part(keys=["x", "y"])}
+    with pytest.raises(
+        BadInput, match="a has no key .*: 'cat/x' where .* 'x' of data.b"
+    ):
+        ByKey(parts, True)
+    parts["c"] = part(keys=["cat/x", "z"])
+    with pytest.raises(
+        BadInput, match="data.b has .*: 'x' where .* 'cat/x' of data.a, "
+    ):
+        ByKey(parts, True)
+    ByKey(parts | {"b": part(keys=["y", "z"])}, True)
+    ByKey({"a": parts["a"]}, True)
+    ByKey(parts, False)  # few are held out, and these may have none
+
+
 def test_what_one_stream_holds_out_no_other_trains_on(tmp_path):
     names = [f"{i}.png" for i in range(12)]
     a = folder_of(tmp_path / "a", names, bad_share=0.0, holdout=0.3)

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
 from types import SimpleNamespace
 
@@ -374,6 +375,25 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, capsys, number,
     err = capsys.readouterr().err
     assert f"step {step} of 11 is saved; the same command continues" in err
     toy.same(run(tmp_path, 11, hooks=hooks), by_hand(11)[0])
+
+
+def test_a_signal_is_seen_while_the_step_is_compiled(monkeypatch):
+    """By the main thread, to which no compiler returns for one."""
+    program = toy.new_step(), toy.new_state(), toy.new_batch(), None
+    seen = threading.Event()
+
+    def compile():
+        assert threading.current_thread() is not threading.main_thread()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return seen.wait(10)
+
+    lowered = SimpleNamespace(lower=lambda *_: SimpleNamespace(compile=compile))
+    monkeypatch.setattr(jax, "jit", lambda *_, **how: lowered)
+    before = signal.signal(signal.SIGUSR1, lambda *_: seen.set())
+    try:
+        assert loop._compile(*program) == (True, [])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_the_second_signal_is_obeyed(tmp_path):

@@ -1,9 +1,11 @@
 """Files and folders are written whole or not at all, a link's where it leads."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -78,14 +80,15 @@ def append(file: int, data: bytes) -> None:
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     """A folder to write into, which becomes `path` in the end, or nothing at all where
-    that is not reached; what is there goes once it does."""
+    that is not reached; what is there goes once it does. Raises OSError where another
+    process of this number, in another container, is writing it."""
     path = Path(os.path.realpath(path))
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
+    _remove_left(fresh)
+    fresh.mkdir(parents=True)
     try:
-        fresh.mkdir(parents=True)
-        with _named(path):
+        with _owned(fresh), _named(path):
             yield fresh
         if path.exists():
             path.rename(old)
@@ -98,6 +101,39 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
         shutil.rmtree(fresh, ignore_errors=True)
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep_beside(path: str | os.PathLike) -> None:
+    """Removes what processes that were killed had begun of a `new_folder`."""
+    path = Path(os.path.realpath(path))
+    begun = re.compile(rf"\.{re.escape(path.name)}\.\d+\.new")
+    for each in path.parent.iterdir() if path.parent.is_dir() else ():
+        if begun.fullmatch(each.name):
+            _remove_left(each)
+
+
+def _remove_left(folder: Path) -> None:
+    """Removes a folder, if there is one, that no living process owns."""
+    with contextlib.suppress(OSError), _owned(folder) as ours:
+        if ours:
+            shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[bool]:
+    """Whether the folder is now this process's alone. The system lets go of it however
+    the process ends, so a number, which another machine or container may have given
+    away, too, is not asked; where it knows no such locks, nothing is anybody's."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        ours = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            ours = False
+        yield ours
+    finally:
+        os.close(descriptor)
 
 
 def write_folder(path: str | os.PathLike, files: Mapping[str, bytes]) -> None:

@@ -19,6 +19,9 @@ Outliers = Literal["clip", "missing", "keep"]
 # Standard deviation of a normal variable over its median and its mean absolute
 # deviation, so that a robust z-score reads like an ordinary one.
 OF_MEDIAN, OF_MEAN = 1.482602218505602, 1.2533141373155001
+# Of a normal variable: from its 95 % quantile to six standard deviations, over the way
+# from its 5 % to its 95 % quantile.
+BEYOND_TENTHS = (6 / 1.6448536269514722 - 1) / 2
 WINDOWED = 2**20  # values in windows that are judged together
 
 
@@ -84,8 +87,9 @@ def clean(x: Float[np.ndarray, "t c"], cleaning: Cleaning) -> Cleaned:
     limits: tuple[tuple[float, float], ...] = ()
     if cleaning.outliers != "keep":
         center, spread = robust_scale(x, known, cleaning.window)
-        far = _beyond(x, known, center, spread, cleaning.limit)
         reach = cleaning.limit * spread
+        with np.errstate(invalid="ignore"):  # what is not known may be infinite
+            far = known & (np.abs(x - center) > reach)
         ends = ((center - reach).min(0), (center + reach).max(0))
         low, high = (end.tolist() for end in ends)
         limits = tuple(zip(low, high, strict=True))
@@ -171,19 +175,21 @@ def _center_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return center, spread
 
 
-def outlying(
-    x: Float[np.ndarray, "t c"],
-    known: Bool[np.ndarray, "t c"],
-    limit: float = 6.0,
-    window: int = 0,
-) -> Bool[np.ndarray, "t c"]:
-    """Known values whose robust z-score is beyond the limit."""
-    return _beyond(x, known, *robust_scale(x, known, window), limit)
+def outlying(x: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+    """Values so far from the others that they may be faults; no more than a twentieth
+    at either end.
 
-
-def _beyond(x, known, center, spread, limit):
-    with np.errstate(invalid="ignore"):  # what is not known may be infinite
-        return known & (np.abs(x - center) > limit * spread)
+    Further than six standard deviations from the middle of the middle nine tenths, if
+    those were of a normal variable. Half of the values, which median and MAD tell of,
+    may be the air around a scan, and all that is scanned far from it.
+    """
+    if not x.size:
+        return np.zeros(x.shape, bool)
+    # Values that are there: between two of them a spike of a few would count in part.
+    low = np.quantile(x, 0.05, method="higher")
+    high = np.quantile(x, 0.95, method="lower")
+    reach = BEYOND_TENTHS * (high - low)
+    return (x < low - reach) | (x > high + reach)
 
 
 def constant(
