@@ -146,6 +146,9 @@ def test_a_name_is_cut_to_its_cell_and_great_numbers_are_in_thousands(monkeypatc
     said.clear()
     sheets._line(["same", "same"], 90, 20)  # one for all of the row
     assert said == [(1, "same")]
+    said.clear()
+    framed(Panel(np.zeros((9, 99, 1), np.uint8), Axis(0, 8, "s")))
+    assert [words for _, words in said] == ["0", "5 s"]  # the last says of what
     axis = Axis(0, 1e4)
     assert [sheets._number(x, axis) for x in (0, 2500, 1e4)] == ["0", "2.5k", "10k"]
     assert sheets._number(-2e4, Axis(-2e4, 10)) == "-20k"

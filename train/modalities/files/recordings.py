@@ -227,15 +227,13 @@ def _shared(streams: dict[str, Columns], time: np.ndarray | None) -> np.ndarray 
 
 
 def _clock(time) -> tuple[float, float]:
-    """(first time, rate); rate 0 where nothing says it."""
+    """(first time, rate) of times that rise; rate 0 where nothing says it."""
     if time is None:
         return 0.0, 0.0
     if len(time) < 2:
         return float(time[0]), 0.0
     steps = np.diff(time)
     step = float(time[-1] - time[0]) / len(steps)
-    if not np.isfinite(time).all() or step <= 0:
-        raise Unreadable("its times do not rise")
     if np.abs(steps - step).max() > 0.01 * step:
         raise Unreadable(f"its times are not even; {ONE_CLOCK}")
     return float(time[0]), 1 / step
