@@ -14,7 +14,6 @@ from train.config.workdir import save_config
 from train.errors import BadInput
 from train.modalities import Images
 from train.pipeline import JointExamples
-from vqdit.trained.generator import Generator
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +242,7 @@ def test_what_needs_no_data_is_refused_before_any_is_opened(
     line = "the generator has a stream 'name', the experiment has image; write the con"
     with pytest.raises(BadInput, match=line):
         score.main([f"--workdir={workdir}", "--config=demo_flow"])
-    monkeypatch.setattr(Generator, "check_label", told)
+    monkeypatch.setattr(score, "check_label", told)
     with pytest.raises(BadInput) as seen:
         score.main([f"--workdir={workdir}", *words.split()])
     assert str(seen.value).startswith(said)
