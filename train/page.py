@@ -292,7 +292,8 @@ def _samples(generator: Generator, experiment: StageTwo, key, sampler) -> Sectio
         labels = np.resize(generator.trained_labels, SHOWN)
         known = dict(enumerate(generator.class_names))
         classes = [(known.get(y, str(y)),) for y in labels.tolist()]
-        asked_for = f"each class in turn, guidance {sampler.get('guidance') or 1.0:g}"
+        scale = sampler.get("guidance")
+        asked_for = f"each class in turn, guidance {1.0 if scale is None else scale:g}"
     draw = generator.sampler(**sampler)
     x = draw_all(generator, draw, key, np.arange(SHOWN), labels, raw=False)
     answers = {

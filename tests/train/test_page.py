@@ -418,6 +418,8 @@ def test_samples_stand_over_what_they_are_nearest_to(first, labels, monkeypatch)
     model.codecs, model.values = {"image": codec}, {}
     page._samples(model, experiment, "key", sampler)
     assert [[*names] for *_, names in shown[2:]] == [words, words]
+    none = page._samples(model, experiment, "key", sampler | {"guidance": 0.0})
+    assert ("guidance 0," in none.text) == labels
 
 
 def test_a_crossing_is_drawn_as_it_was_asked(monkeypatch):

@@ -196,7 +196,9 @@ class Examples:
 
     def told(self, name: str) -> list[Any] | None:
         """The `values` of that name where the source tells them without reading any."""
-        found, labels = self.source.told(name), self.source.labels
+        # Labels may lie beside signals, all of which would be read from the disk.
+        found = None if name == "label" else self.source.told(name)
+        labels = self.source.labels
         if found is None or (labels is None and self.data.words):
             return None
         labels = np.full(len(found), -1) if labels is None else labels

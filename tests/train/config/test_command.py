@@ -128,6 +128,11 @@ def test_without_a_config_the_workdir_says_which_experiment(tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir()
     command = parse([f"--workdir={best}"], Experiment)
     assert command.experiment == TOKENIZER and command.workdir == best
+    with pytest.raises(BadInput, match="no .*bundle/config.json"):
+        parse([f"--workdir={best.with_name('bundle')}"], Experiment)
+    (best / "checkpoints").mkdir()  # a run of that name, which has its own
+    with pytest.raises(BadInput, match="best is a bundle"):
+        parse([f"--workdir={best}"], Experiment)
 
 
 PROGRAMS_THAT_MEASURE = ("classifier", "evaluate", "page", "probe", "rates", "score")

@@ -1,7 +1,9 @@
 """Files and folders are written whole or not at all, and hold what others can read."""
 
+import errno
 import json
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -117,13 +119,14 @@ def test_an_interrupted_write_never_loses_the_folder(tmp_path, monkeypatch, nth,
 def test_what_a_killed_process_had_begun_goes_and_what_a_living_one_writes_stays(
     tmp_path,
 ):
-    folder = tmp_path / "cache"
-    names = [".cache.12.new", ".cache.b.12.new", ".cache.12.old", ".other.12.new"]
+    folder, host = tmp_path / "cache", socket.gethostname()
+    names = [f".cache.{host}.12.new", f".cache.b.{host}.12.new", ".cache.12.old"]
+    names += [f".other.{host}.12.new", ".cache.12.new", ".cache.elsewhere.12.new"]
     for name in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / "records").touch()
     with new_folder(folder) as living:
-        assert living != tmp_path / ".cache.12.new"
+        assert living != tmp_path / names[0]
         (living / "records").touch()
         sweep_beside(folder)  # as another process begins the same
         assert (living / "records").exists()
@@ -133,3 +136,21 @@ def test_what_a_killed_process_had_begun_goes_and_what_a_living_one_writes_stays
     found = sorted(p.name for p in tmp_path.iterdir())
     assert found == sorted(["cache", *names[1:]])
     sweep_beside(tmp_path / "none" / "cache")
+
+
+def test_what_a_process_of_this_number_had_begun_goes_where_there_are_no_locks(
+    tmp_path, monkeypatch
+):
+    """In a container a process has the same number at every start."""
+
+    def unknown(*_):
+        raise OSError(errno.EBADF, "no locks here")
+
+    monkeypatch.setattr(writing.fcntl, "flock", unknown)
+    host, number = socket.gethostname(), os.getpid()
+    for each in (f".cache.{host}.{number}.new", f".cache.{host}.12.new"):
+        (tmp_path / each / "part").mkdir(parents=True)
+    write_folder(tmp_path / "cache", {"a": b"1"})
+    sweep_beside(tmp_path / "cache")  # where another may be alive
+    found = sorted(p.name for p in tmp_path.iterdir())
+    assert found == [f".cache.{host}.12.new", "cache"]

@@ -308,6 +308,7 @@ def test_labels_are_read_without_pictures_and_are_of_the_classes(tmp_path, monke
     with monkeypatch.context() as inside:
         inside.setattr(catalogue, "read_picture", None)
         assert part.labels.tolist() == [0, 1, -1]
+    assert part.told("label") is None  # a stream of them asks for a few records
     examples[1]["label"] = 3
     write_set(tmp_path / "toys" / "1.1.0", {"train": examples})
     source = open_source(at(tmp_path), True)

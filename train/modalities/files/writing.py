@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,18 +82,19 @@ def append(file: int, data: bytes) -> None:
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     """A folder to write into, which becomes `path` in the end, or nothing at all where
     that is not reached; what is there goes once it does. Raises OSError where another
-    process of this number, in another container, is writing it."""
+    process of this number, in a container of the same host name, is writing it."""
     path = Path(os.path.realpath(path))
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    fresh = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.new")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    _remove_left(fresh)
+    _remove_left(fresh, unknown=True)
     fresh.mkdir(parents=True)
     try:
-        with _owned(fresh), _named(path):
-            yield fresh
-        if path.exists():
-            path.rename(old)
-        fresh.rename(path)
+        with _owned(fresh):
+            with _named(path):
+                yield fresh
+            if path.exists():
+                path.rename(old)
+            fresh.rename(path)
     except BaseException:
         if old.exists() and not path.exists():
             old.rename(path)
@@ -104,33 +106,37 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def sweep_beside(path: str | os.PathLike) -> None:
-    """Removes what processes that were killed had begun of a `new_folder`."""
+    """Removes what processes of this machine that were killed had begun of a
+    `new_folder`: locks of folders on a shared disk are not seen by other machines."""
     path = Path(os.path.realpath(path))
-    begun = re.compile(rf"\.{re.escape(path.name)}\.\d+\.new")
+    mine = re.escape(f".{path.name}.{socket.gethostname()}.")
     for each in path.parent.iterdir() if path.parent.is_dir() else ():
-        if begun.fullmatch(each.name):
-            _remove_left(each)
+        if re.fullmatch(rf"{mine}\d+\.new", each.name):
+            _remove_left(each, unknown=False)
 
 
-def _remove_left(folder: Path) -> None:
-    """Removes a folder, if there is one, that no living process owns."""
+def _remove_left(folder: Path, unknown: bool) -> None:
+    """Removes a folder, if there is one, that no living process owns, or `unknown`:
+    also where the system does not say."""
     with contextlib.suppress(OSError), _owned(folder) as ours:
-        if ours:
+        if ours or (unknown and ours is None):
             shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
-def _owned(folder: Path) -> Iterator[bool]:
-    """Whether the folder is now this process's alone. The system lets go of it however
-    the process ends, so a number, which another machine or container may have given
-    away, too, is not asked; where it knows no such locks, nothing is anybody's."""
+def _owned(folder: Path) -> Iterator[bool | None]:
+    """Whether the folder is now this process's alone; None where the system knows no
+    such locks. It lets go of it however the process ends, so a number alone, which
+    another container may have given away, too, is not asked."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        ours = True
+        ours: bool | None = True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             ours = False
+        except OSError:
+            ours = None
         yield ours
     finally:
         os.close(descriptor)
