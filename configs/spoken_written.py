@@ -24,16 +24,13 @@ takes 0 to 4 of the others are held out; the rest are played a little faster, sl
 louder and at other places, since five voices are few.
 
 One CPU core: an hour, after twenty minutes for tokenizers and cache. With
---variant=long one H100 takes four minutes. --variant=muon, from a cache of --epochs=48,
-takes a third longer than none and was better in what was measured, of one seed.
-Expected: RESULTS.md, section Digits written, spoken and spelled.
+--variant=long one H100 takes four minutes. Expected: RESULTS.md, section Digits
+written, spoken and spelled.
 """
-
-import dataclasses
 
 from configs.mnist_tokenizer import CONFIG as PICTURES
 from configs.speech_short import CONFIG as SPEECH
-from train.config import Muon, Optimizer, Run, StageTwo, Stream, replaced
+from train.config import Optimizer, Run, StageTwo, Stream, replaced
 from train.modalities import SeriesAugment
 from vqdit.diffusion import Case, Confidence, Cosine, LogitNormal, Masking, Mixture
 from vqdit.dit import DiT
@@ -106,22 +103,7 @@ def _of(*names: str) -> dict:
     }
 
 
-# Each stream its own MLPs, more pictures alone, fewer words of clips, and Muon's steps.
-OFTEN = {3: 2.0, 4: 0.75, 5: 0.35}
-MUON = {
-    "model.block.own": ("mlp", "modulation"),
-    "mixture": Mixture(
-        tuple(
-            dataclasses.replace(case, weight=OFTEN.get(i, case.weight))
-            for i, case in enumerate(CONFIG.mixture.cases)
-        )
-    ),
-    "optimizer.rule": Muon(),
-    "optimizer.peak_lr": 4e-3,
-}
-
 VARIANTS = {
-    "muon": MUON,
     "long": {"run.batch": 128, "run.steps": 10_000, "optimizer.ema": 0.999},
     "image": _of("image"),
     "audio": _of("audio"),
