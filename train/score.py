@@ -53,7 +53,7 @@ from train.codec.examples import class_of
 from train.config import StageTwo
 from train.config.command import OF_RUN, parse
 from train.config.outputs import check_free, out_file
-from train.errors import BadInput, blame, of_stream, run
+from train.errors import BadInput, blame, run
 from train.evaluation.crossings.bound_figures import (
     figures_of,
     keep_figures,
@@ -70,7 +70,7 @@ from train.evaluation.ngrams import texts_of
 from train.modalities.files.writing import write_bytes
 from train.objectives.bundles import (
     check_experiment,
-    examples_for,
+    check_streams,
     open_bundle,
     seal_of,
 )
@@ -166,9 +166,8 @@ def main(argv=None):
     for name, count in shown.items():
         if name in generator.codecs and "frames" in sources[name].sides:
             frame_count(generator, sources, name, count)
-    for name in (n for n in (*of, *given) if n in generator.codecs):
-        with of_stream(name, experiment.sources):
-            examples_for(generator.codecs[name], sources[name], part)
+    codecs = {n: generator.codecs[n] for n in (*of, *given) if n in generator.codecs}
+    check_streams(codecs, experiment.sources, part)
     opened = lambda train: JointExamples(sources, tokenizers, train, experiment.join)
     data = opened(part)
     rows = spaced(len(data), flags.get("most"))

@@ -82,9 +82,11 @@ def save_config(experiment: Experiment, path: str | Path) -> None:
 def run_of(folder: Path) -> Path:
     """The run whose bundle, or best one, the folder is; else the folder itself, which
     may be a run of that name beside others."""
-    run, bundle = folder.parent, folder.name in BUNDLES and folder.is_dir()
-    bundle = bundle and not (folder / "checkpoints").is_dir()
-    return run if bundle and (run / "checkpoints").is_dir() else folder
+    inside = folder.name in BUNDLES and folder.is_dir()
+    if inside and not (folder / "checkpoints").is_dir():
+        if (folder.parent / "checkpoints").is_dir():
+            return folder.parent
+    return folder
 
 
 def read_config(path: str | Path, like: Experiment | None = None) -> Experiment:

@@ -1,5 +1,6 @@
 """Opens what training left behind, and refuses the wrong kind of it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -181,9 +182,17 @@ def check_data(thing: Codec | Generator, experiment: Experiment) -> None:
         examples_for(thing, experiment.one_data, train=False)
         return
     assert isinstance(experiment, StageTwo)  # as `check_experiment` has seen
-    for name, codec in thing.codecs.items():
-        with of_stream(name, experiment.sources):
-            examples_for(codec, experiment.sources[name], train=False)
+    check_streams(thing.codecs, experiment.sources, train=False)
+
+
+def check_streams(
+    codecs: Mapping[str, Codec], sources: Mapping[str, Modality], train: bool
+) -> None:
+    """Raises BadInput, which names the stream, where a part of its data is not what its
+    tokenizer was trained on; see `examples_for`."""
+    for name, codec in codecs.items():
+        with of_stream(name, sources):
+            examples_for(codec, sources[name], train)
 
 
 def check_shape(codec: Codec, data: Modality) -> None:

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from train.config import StageTwo
-from train.errors import BadInput, of_stream, one_line
+from train.errors import BadInput, one_line
 from train.modalities import Batch, Modality
 from train.modalities.draws import Version
-from train.objectives.bundles import examples_for
+from train.objectives.bundles import check_streams, examples_for
 from train.objectives.caches import augmenting, caption_sums, drawing, refuse_moving
 from train.objectives.codebook import all_of
 from train.objectives.streams import open_tokenizers
@@ -46,9 +46,7 @@ def encode_streams(
             for name in tokenizers:
                 if name not in codecs or not _draws(experiment.sources[name]):
                     say(f"{name!r}: no epoch draws it anew; it is stored once")
-        for name, codec in codecs.items():
-            with of_stream(name, experiment.sources):
-                examples_for(codec, experiment.sources[name], train)
+        check_streams(codecs, experiment.sources, train)
         values = {n: t for n, t in tokenizers.items() if n not in codecs}
         joined = JointExamples(experiment.sources, values, train, experiment.join)
         for name, value in values.items():

@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict
 from train.config import StageTwo
 from train.config.network import network
 from train.errors import BadInput, blame, of_stream
-from train.objectives.bundles import examples_for, open_bundle
+from train.objectives.bundles import check_streams, open_bundle
 from train.objectives.caches import open_caches, settled_by_cache
 from train.objectives.denoising import example, objective_of
 from train.objectives.transfer import OWN, Transfer, open_transfer
@@ -259,14 +259,9 @@ def _say_of_news(transfer: Transfer, experiment: StageTwo) -> None:
 def _check_data(experiment: StageTwo, tokenizers, train: bool) -> dict[str, Any]:
     """The tokenizers without parameters. Raises BadInput where a part of the data is
     not what the others take."""
-    values = {}
-    for name, tokenizer in tokenizers.items():
-        if isinstance(tokenizer, Codec):
-            with of_stream(name, experiment.sources):
-                examples_for(tokenizer, experiment.sources[name], train)
-        else:
-            values[name] = tokenizer
-    return values
+    codecs = {n: each for n, each in tokenizers.items() if isinstance(each, Codec)}
+    check_streams(codecs, experiment.sources, train)
+    return {n: each for n, each in tokenizers.items() if n not in codecs}
 
 
 def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:

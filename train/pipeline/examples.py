@@ -103,9 +103,7 @@ class Examples:
         """Of all examples; where the source does not know, all records are read."""
         labels = self.source.labels
         if labels is None:
-            told = self.source.told("label")
-            each = [record.label for record in self.source] if told is None else told
-            labels = np.array(each, int)
+            labels = np.array(self.source.read_labels(), int)
         return labels[self._windows[:, 0]]
 
     @property
@@ -196,9 +194,7 @@ class Examples:
 
     def told(self, name: str) -> list[Any] | None:
         """The `values` of that name where the source tells them without reading any."""
-        # Labels may lie beside signals, all of which would be read from the disk.
-        found = None if name == "label" else self.source.told(name)
-        labels = self.source.labels
+        found, labels = self.source.told(name), self.source.labels
         if found is None or (labels is None and self.data.words):
             return None
         labels = np.full(len(found), -1) if labels is None else labels

@@ -105,11 +105,15 @@ class Prepared(Source):
         return [self._record(row, feature) for row, feature in pairs]
 
     def told(self, name):
-        """Labels, and captions of a set of few: signals beside them are not decoded."""
-        if name == "label":
-            return self._each(self.label, self._label) if self.label else None
+        """Captions of a set of few: pictures are read beside them, not decoded."""
         few = name == "caption" and self.caption and self.count <= CHECKED
         return self._each(self.caption, _text) if few else None
+
+    def read_labels(self):
+        """Signals beside them are not decoded."""
+        if not self.label:
+            return [-1] * self.count
+        return self._each(self.label, self._label)
 
     def file_names(self) -> list[str]:
         """Those of all rows; none where they are not stored."""

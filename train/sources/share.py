@@ -50,5 +50,9 @@ class Portion(Source):
         told = self.whole.told(name)
         return None if told is None else [told[row] for row in self.rows]
 
+    def read_labels(self):
+        found = self.whole.read_labels()
+        return [found[row] for row in self.rows]
+
     def take(self, rows: Sequence[int] | np.ndarray) -> list[Record]:
         return self.whole.take(self.rows[np.asarray(rows, int)])

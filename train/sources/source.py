@@ -77,9 +77,13 @@ class Source:
 
     def told(self, name: str) -> Sequence[Any] | None:
         """What all records have of this name, such as "caption", where that is known
-        without reading their signals, or None."""
+        without reading them, or None."""
         del name
         return None
+
+    def read_labels(self) -> Sequence[int]:
+        """Those of all records, each of which is read; see `labels`."""
+        return [record.label for record in self]
 
     def take(self, rows: Sequence[int] | np.ndarray) -> list[Record]:
         """Several records in one read, in the order asked for."""

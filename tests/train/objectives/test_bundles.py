@@ -16,7 +16,7 @@ from train.config.override import replaced
 from train.errors import BadInput
 from train.modalities import Audio, Images, Ranges, Series
 from train.objectives import bundles
-from train.objectives.bundles import examples_for, open_judge, source
+from train.objectives.bundles import check_streams, examples_for, open_judge, source
 from train.objectives.contract import summary
 from train.pipeline import open_examples
 from vqdit.features.classifier import Classifier
@@ -95,6 +95,10 @@ def test_sounds_of_another_level_are_refused():
         BadInput, match=r"data.rate=1000: .* takes 2000 a second; write"
     ):
         examples_for(trained_on(data), slower, False)
+    with pytest.raises(
+        BadInput, match=r"^data\.b\.rate=1000: .* write data\.b\.rate=2000"
+    ):
+        check_streams({"b": trained_on(data)}, {"a": data, "b": slower}, False)
     shorter = dataclasses.replace(data, length=500)
     with pytest.raises(BadInput, match=r"takes audio \(1000, 1\), .* audio \(500, 1\)"):
         examples_for(trained_on(data), shorter, False)

@@ -269,12 +269,12 @@ def test_what_is_held_out_is_looked_at_where_it_is_needed(monkeypatch):
         ("network", (model, "processes")),
         ("open_caches", source),
         ("open_transfer", (None, "lost")),
-        ("examples_for", None),
+        ("check_streams", None),
     ):
         monkeypatch.setattr(streams, name, noted(answer))
     experiment = replaced(JOINT, {"cache": "there", "init": "old"})
-    looks = experiment.sources["image"]
-    for every, begun, looked in ((0, None, []), (4, 0, [(codec, looks, False, {})])):
+    looks = {"image": codec}, experiment.sources, False, {}
+    for every, begun, looked in ((0, None, []), (4, 0, [looks])):
         chosen = replaced(experiment, {"run.heldout_every": every})
         made = prepare(chosen, begun)
         assert calls == [

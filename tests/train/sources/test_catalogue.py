@@ -313,7 +313,7 @@ def test_labels_are_read_without_pictures_and_are_of_the_classes(tmp_path, monke
     write_set(tmp_path / "toys" / "1.1.0", {"train": examples})
     source = open_source(at(tmp_path), True)
     assert source[0].label == 0
-    for read in (lambda: source[1], lambda: source.told("label")):
+    for read in (lambda: source[1], source.read_labels):
         with pytest.raises(BadInput, match="label 3 of example 1 is outside its 3 cl"):
             read()
 

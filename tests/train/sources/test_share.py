@@ -39,6 +39,7 @@ def test_a_share_is_the_same_each_time_and_part_of_a_larger_one():
     np.testing.assert_array_equal(values(tenth), values(whole)[tenth.rows])
     labels = np.array([record.label for record in tenth])
     np.testing.assert_array_equal(labels, tenth.labels)
+    assert tenth.read_labels() == labels.tolist()
     assert (tenth.classes, tenth.class_names) == (10, whole.class_names)
     # What is held out stays whole.
     assert len(of(DIGITS, 0.1, train=False)) == 360

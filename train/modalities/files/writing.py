@@ -84,7 +84,7 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     that is not reached; what is there goes once it does. Raises OSError where another
     process of this number, in a container of the same host name, is writing it."""
     path = Path(os.path.realpath(path))
-    fresh = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.new")
+    fresh = path.with_name(f"{_begun(path)}{os.getpid()}.new")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     _remove_left(fresh, unknown=True)
     fresh.mkdir(parents=True)
@@ -109,10 +109,15 @@ def sweep_beside(path: str | os.PathLike) -> None:
     """Removes what processes of this machine that were killed had begun of a
     `new_folder`: locks of folders on a shared disk are not seen by other machines."""
     path = Path(os.path.realpath(path))
-    mine = re.escape(f".{path.name}.{socket.gethostname()}.")
+    mine = re.escape(_begun(path))
     for each in path.parent.iterdir() if path.parent.is_dir() else ():
         if re.fullmatch(rf"{mine}\d+\.new", each.name):
             _remove_left(each, unknown=False)
+
+
+def _begun(path: Path) -> str:
+    """How the names begin of what this machine writes for `path`."""
+    return f".{path.name}.{socket.gethostname()}."
 
 
 def _remove_left(folder: Path, unknown: bool) -> None:
