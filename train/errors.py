@@ -69,6 +69,12 @@ def briefly(error: BaseException) -> str:
     return line if len(line) <= 300 else f"{line[:297]}..."
 
 
+def some(names: Sequence[str], count: int = 3) -> str:
+    """The first of these names, and how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(name[:200] for name in names[:count]) + more
+
+
 @contextlib.contextmanager
 def reading(what: str) -> Iterator[None]:
     """Raises Unreadable, `what` and the words of an error inside: libraries raise

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import zipfile
+from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -152,7 +153,7 @@ def test_classifiers(tmp_path):
 def test_rows_of_an_ablation(tmp_path):
     path = tmp_path / "row.json"
     path.write_text(json.dumps({"of": {"a": 1}, "figures": {"psnr_db": 1.0}}))
-    reads_json(path, lambda: ablate.finished(path), 4, needed=0.05)
+    reads_json(path, lambda: ablate.scored(TOKENIZER, tmp_path, {}), 4, needed=0.05)
 
 
 FIGURES = {
@@ -221,7 +222,8 @@ def test_manifests(tmp_path):
     said = []
 
     def read():
-        with Checkpoints(tmp_path / "c", report=said.append) as checkpoints:
+        say = mock.patch("train.runtime.checkpoint.checkpoints.say", said.append)
+        with say, Checkpoints(tmp_path / "c") as checkpoints:
             _, position, meta = checkpoints.restore_latest(state)
         assert position >= 0 and isinstance(meta, dict)
 

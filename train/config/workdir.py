@@ -10,7 +10,7 @@ from train.config.experiment import Experiment
 from train.config.options.paths import diff, spell
 from train.config.outputs import check_free
 from train.config.packages import naming, own_packages
-from train.errors import BadInput, blame, briefly
+from train.errors import BadInput, blame, briefly, some
 from train.modalities.files.stored import from_home, printable
 from train.modalities.files.writing import write
 from vqdit.trained.bundle import place, read_json
@@ -250,10 +250,9 @@ def refusal(
     }
     if changes:
         shown = [f"{at}: {_short(a)} -> {_short(b)}" for at, (a, b) in changes.items()]
-        more = len(shown) - SHOWN
-        listed = ", ".join(shown[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+        listed = some(shown, SHOWN)
         advice = "; of what has moved leave a link where it was"
-        if not all(_matches(path, PATHS) for path in changes):
+        if not all(matches(path, PATHS) for path in changes):
             advice = ""
         return f"{what} belongs to another experiment, {old.name!r} ({listed}){advice}"
     game = getattr(old, "adversarial", None)
@@ -271,15 +270,16 @@ def refusal(
 def _moved(path: str, pair: tuple[str, str], moves: Sequence[str]) -> bool:
     """Whether a field may hold either text: in `moves`, or a path to the same place."""
     same = len({os.path.realpath(from_home(each)) for each in pair}) == 1
-    return _matches(path, moves) or (same and all(pair) and _matches(path, PATHS))
+    return matches(path, moves) or (same and all(pair) and matches(path, PATHS))
 
 
 def is_free(path: str) -> bool:
     """Whether a field, or what it is a part of, says nothing of what is computed."""
-    return _matches(path, [each for free in FREE for each in (free, f"{free}.*")])
+    return matches(path, [each for free in FREE for each in (free, f"{free}.*")])
 
 
-def _matches(path: str, patterns: Sequence[str]) -> bool:
+def matches(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a field's path is one of these, in which * stands for anything."""
     return any(fnmatch.fnmatchcase(path, each) for each in patterns)
 
 

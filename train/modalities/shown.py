@@ -1,6 +1,8 @@
 """Signals as pictures to look at: curves, grids of pictures, PNG."""
 
 import io
+import struct
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -167,3 +169,14 @@ def png(picture: np.ndarray, scale: int = 1) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, format="png")
     return file.getvalue()
+
+
+def class_words(labels: Iterable[Any], names: Sequence[str]) -> list[str]:
+    """Of each class its name, or its number where it has none."""
+    return [names[y] if 0 <= y < len(names) else str(y) for y in map(int, labels)]
+
+
+def picture_sides(content: bytes) -> tuple[int, int]:
+    """(width, height) of a PNG, or a GIF."""
+    gif = content[:4] == b"GIF8"
+    return struct.unpack_from("<HH" if gif else ">II", content, 6 if gif else 16)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.errors import BadInput
+from train.errors import BadInput, some
 from train.objectives.bundles import open_bundle
 from train.progress import say
 from vqdit.dit import DiT
@@ -113,9 +113,7 @@ class Transfer:
             if place != STREAMS or not self._rows()
         )
         if news:
-            more = f" and {len(news) - 3} more" if len(news) > 3 else ""
-            said = ", ".join(news[:3])
-            say(f"init: {self.path} lacks {said}{more}; these start new")
+            say(f"init: {self.path} lacks {some(news)}; these start new")
         return news
 
     def _taken(self, place, leaf) -> np.ndarray | None:

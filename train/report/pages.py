@@ -9,11 +9,11 @@ import base64
 import html
 import math
 import re
-import struct
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from train.errors import BadInput
+from train.modalities.shown import picture_sides
 
 WIDTH = 680  # CSS pixels of the text
 
@@ -47,6 +47,12 @@ def table(
     # A | of the text itself would part cells.
     lines = [[cell.replace("|", "¦") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts, for a file that other programs read."""
+    head, *lines = (f"| {' | '.join(row)} |\n" for row in (titles, *rows))
+    return "".join([head, "|", "---|" * len(titles), "\n", *lines])
 
 
 def number(value: Any, decimals: int | None = None) -> str:
@@ -124,10 +130,9 @@ def _picture(caption: str, content: bytes) -> str:
     moves = content[:4] == b"GIF8"
     if content[:8] != b"\x89PNG\r\n\x1a\n" and not moves:
         raise BadInput(
-            f"picture {caption!r} is no PNG, GIF or WAV; see train.report.pictures.png"
+            f"picture {caption!r} is no PNG, GIF or WAV; see train.modalities.shown.png"
         )
-    at = slice(6, 10) if moves else slice(16, 24)
-    width, height = struct.unpack("<HH" if moves else ">II", content[at])
+    width, height = picture_sides(content)
     most = WIDTH // 5 if moves else WIDTH  # several clips stand in a row
     shown = width // 2 if width > WIDTH else width * max(1, min(6, most // width))
     kind = "plot" if width > WIDTH else "pixels"

@@ -11,9 +11,8 @@ import struct
 import time
 from pathlib import Path
 
-import numpy as np
-
 from train.modalities.files.writing import append
+from train.modalities.shown import picture_sides
 
 
 class Board:
@@ -42,14 +41,8 @@ class Board:
     def scalar(self, name: str, value: float, step: int) -> None:
         self._add(step=step, summary=self._summary.scalar(name, value))
 
-    def image(self, name: str, pixels: np.ndarray, step: int) -> None:
-        """pixels: uint8 (h, w) or (h, w, c)."""
-        layout = "HW" if pixels.ndim == 2 else "HWC"
-        picture = self._summary.image(name, pixels, dataformats=layout)
-        self._add(step=step, summary=picture)
-
-    def wav(self, name: str, content: bytes, step: int) -> None:
-        """A sound, heard in the browser."""
+    def sound(self, name: str, content: bytes, step: int) -> None:
+        """A WAV, heard in the browser."""
         import soundfile  # slow to import
 
         info = soundfile.info(io.BytesIO(content))
@@ -62,12 +55,12 @@ class Board:
         )
         self._add(step=step, summary=self._one(name, audio=sound))
 
-    def gif(self, name: str, content: bytes, step: int) -> None:
-        """A clip, which moves in the browser."""
-        width, height = struct.unpack("<HH", content[6:10])
+    def picture(self, name: str, content: bytes, step: int) -> None:
+        """A PNG, or a GIF, which moves in the browser."""
+        width, height = picture_sides(content)
         size = {"height": height, "width": width, "colorspace": 3}
-        clip = self._kinds.Image(**size, encoded_image_string=content)
-        self._add(step=step, summary=self._one(name, image=clip))
+        shown = self._kinds.Image(**size, encoded_image_string=content)
+        self._add(step=step, summary=self._one(name, image=shown))
 
     def _one(self, name, **value):
         return self._kinds(value=[self._kinds.Value(tag=name, **value)])

@@ -16,10 +16,12 @@ from train.errors import BadInput, Unreadable, one_line
 from train.modalities.files.stored import stored
 from train.modalities.files.writing import append, write_bytes
 from train.modalities.shown import png
-from train.progress import progress, say
+from train.progress import say
 from train.runtime import hosts
 from train.runtime.board import Board
 
+# Files that TensorBoard shows, and what Weights & Biases calls each.
+SHOWN = {".png": "Image", ".wav": "Audio", ".gif": "Video"}
 # Sections of TensorBoard's scalars, beside those of training, of held-out data and of
 # what is scored.
 SECTIONS = {
@@ -28,7 +30,7 @@ SECTIONS = {
 }
 
 
-class Logger:
+class Logger(contextlib.AbstractContextManager):
     """Writes to the folder of a run; a context manager.
 
     metrics.jsonl       one JSON object a line: step, time (seconds since 1970) and the
@@ -71,9 +73,6 @@ class Logger:
         began = step or board.is_dir() and any(board.iterdir())
         self._board = Board(board, step + 1 if began else None)
 
-    def __enter__(self) -> "Logger":
-        return self
-
     def __exit__(self, *_) -> None:
         self.close()
 
@@ -111,49 +110,27 @@ class Logger:
             with self._survived("tensorboard/"):
                 self._board.text(name, text, step)
 
-    def image(self, step: int, name: str, pixels: np.ndarray) -> Path | None:
-        """Writes samples/NAME_STEP.png; pixels: (h, w), (h, w, 1) or (h, w, 3) uint8.
-
-        Returns its path, None on other processes. Raises ValueError on another type or
-        shape.
-        """
-        pixels = np.asarray(pixels)
-        if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (1,), (3,)):
-            raise ValueError(
-                f"picture {name!r} is {pixels.dtype}{list(pixels.shape)}; a picture is "
-                f"uint8, (h, w), (h, w, 1) or (h, w, 3)"
-            )
-        if not self._writes:
-            return None
-        path = self._workdir / "samples" / f"{name}_{step:06d}.png"
-        with self._survived(f"samples/{path.name}"):
-            write_bytes(path, png(pixels))
-        with self._survived("tensorboard/"):
-            self._board.image(f"samples/{name}", pixels, step)
-        if self._wandb is not None:
-            import wandb
-
-            self._wandb.log({name: wandb.Image(pixels)}, step=step)
-        return path
+    def image(self, step: int, name: str, pixels: np.ndarray) -> None:
+        """Writes samples/NAME_STEP.png, as `shown.png` has it."""
+        if self._writes:
+            self.file(step, name, ".png", png(pixels))
 
     def file(self, step: int, name: str, suffix: str, content: bytes) -> None:
-        """Writes samples/NAME_STEP.SUFFIX; what is heard or moves does so in
-        TensorBoard, too."""
+        """Writes samples/NAME_STEP.SUFFIX; TensorBoard shows what it can."""
         if not self._writes:
             return
         path = self._workdir / "samples" / f"{name}_{step:06d}{suffix}"
         with self._survived(f"samples/{path.name}"):
             write_bytes(path, content)
-        if suffix not in (".wav", ".gif"):
-            return
-        with self._survived("tensorboard/"):
-            show = {".wav": self._board.wav, ".gif": self._board.gif}[suffix]
-            show(f"samples/{name}", content, step)
-        if self._wandb is not None:
-            import wandb
+            if self._wandb is not None and suffix in SHOWN:  # it reads the file
+                import wandb
 
-            kind = {".wav": wandb.Audio, ".gif": wandb.Video}[suffix]
-            self._wandb.log({name: kind(str(path))}, step=step)
+                shown = getattr(wandb, SHOWN[suffix])(str(path))
+                self._wandb.log({name: shown}, step=step)
+        if suffix in SHOWN:
+            show = self._board.sound if suffix == ".wav" else self._board.picture
+            with self._survived("tensorboard/"):
+                show(f"samples/{name}", content, step)
 
     def _append(self) -> None:
         append(self._lines, self._waiting)
@@ -168,10 +145,6 @@ class Logger:
             if what not in self._told:
                 self._told.add(what)
                 say(f"{self._workdir}/{what} not written: {one_line(error)}")
-
-    def progress(self, total: int, start: int = 0, name: str = "") -> Any:
-        """Of a run, from its first moment; call `update()` once a step."""
-        return progress(None, name, total, "step", start, silent=0.0)
 
 
 def wandb_package(project: str) -> Any:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from train.errors import BadInput
-from train.progress import say
+from train.progress import progress, say
 from train.runtime import hosts
 from train.runtime.checkpoint import Checkpoints, NonFinite, SaveFailed
 from train.runtime.log import Logger
@@ -114,7 +114,8 @@ def train(
 
     feed = _prefetch(itertools.islice(batches, steps - step), batch_sharding, encode)
     whole = True  # state is that of `step`, changing hooks included
-    with _StopSignals() as signals, logger.progress(steps, step, "compiling") as bar:
+    bar = progress(None, "compiling", steps, "step", step, silent=0.0)
+    with _StopSignals() as signals, bar:
         try:
             batch = next(feed, None)
             if batch is not None:
@@ -142,10 +143,10 @@ def train(
                     if logging:
                         means = seen.close()
                         logger.scalars(step, means)
-                        progress = {"loss": means["loss"]}
+                        told = {"loss": means["loss"]}
                         if checkpoints.committed is not None:
-                            progress["saved"] = checkpoints.committed
-                        bar.set_postfix(progress, refresh=False)
+                            told["saved"] = checkpoints.committed
+                        bar.set_postfix(told, refresh=False)
                     with seen.paused():
                         whole = False
                         for hook in due:

@@ -6,16 +6,16 @@ that a file was cut short, but a flipped bit restores silently wrong; the finger
 do not let it pass. Nothing is ever deleted but the oldest of more than `keep`.
 """
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from train.errors import BadInput
+from train.errors import BadInput, some
 from train.progress import say
 from train.runtime import hosts
 from train.runtime.checkpoint.fingerprint import fingerprints
@@ -23,7 +23,6 @@ from train.runtime.checkpoint.manifest import (
     altered,
     compare,
     sealed_manifest,
-    some,
     unsealed,
 )
 from vqdit import sealed
@@ -37,32 +36,29 @@ class SaveFailed(BadInput):
     """The last checkpoint could not be written."""
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
     """The checkpoints of one run. A context manager: leaving it finishes the writing.
 
     Only one process tree may have them open (see `train.runtime.lock`): another would
     take unfinished files for garbage.
 
     keep: newest checkpoints that stay on disk; older ones go once a newer is committed.
-    report: called with one line when a write failed or a checkpoint was rejected.
-    Raises BadInput when `keep` is below 1.
+    Says in a line when a write failed or a checkpoint was rejected. Raises BadInput
+    when `keep` is below 1.
     """
 
-    def __init__(
-        self,
-        directory: str | os.PathLike,
-        keep: int = 3,
-        report: Callable[[str], None] = say,
-    ):
+    def __init__(self, directory: str | os.PathLike, keep: int = 3):
         if keep < 1:
             raise BadInput(f"run.keep={keep} keeps nothing; write 1 or more")
-        self.directory = _absolute(directory)
+        # Where a link leads, too: what is damaged is moved aside on the same disk.
+        remote = "://" in os.fspath(directory)
+        place = directory if remote else os.path.realpath(directory)
+        self.directory = epath.Path(place)
         if os.path.islink(directory) and not self.directory.exists():
             raise BadInput(
                 f"{directory} leads to {self.directory}, which is not there; bring it "
                 f"back, or remove the link to start anew"
             )
-        self._report = report
         # What goes wrong is told here in a line; Orbax would add pages of traceback.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).addFilter(_not_orbax)
@@ -78,9 +74,6 @@ class Checkpoints:
         self._newest: int | None = None  # restored, or given to Orbax to write
         self._committed: int | None = None
         self._failure: str | None = None
-
-    def __enter__(self) -> "Checkpoints":
-        return self
 
     def __exit__(self, *_) -> None:
         self.close()
@@ -183,7 +176,7 @@ class Checkpoints:
                 why = why or "another process cannot read it"
             if why:
                 rejected[step] = why
-                self._report(f"checkpoint {self._path(step)} rejected: {why}")
+                say(f"checkpoint {self._path(step)} rejected: {why}")
                 continue
             if rejected:
                 self._set_aside(sorted(rejected))
@@ -233,7 +226,7 @@ class Checkpoints:
                 names = (f"{step}-{i}" for i in range(10_000))
                 free = next(place / n for n in names if not (place / n).exists())
                 self._path(step).rename(free)
-                self._report(f"checkpoint {self._path(step)} moved to {free}")
+                say(f"checkpoint {self._path(step)} moved to {free}")
         self._manager.reload()
 
     def _settle(self) -> None:
@@ -250,7 +243,7 @@ class Checkpoints:
     def _fail(self, error: Exception) -> None:
         place = self.directory / str(self._newest)
         failure = f"checkpoint {place} not written: {_line(error)}"
-        self._report(failure)
+        say(failure)
         if hosts.first():  # what is half written takes room on a full disk
             for partial in self.directory.glob(f"{self._newest}.orbax-checkpoint-tmp*"):
                 partial.rmtree(missing_ok=True)
@@ -261,12 +254,6 @@ class Checkpoints:
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _absolute(directory: str | os.PathLike) -> epath.Path:
-    """Where a link leads, too: what is damaged is moved aside on the same disk."""
-    remote = "://" in os.fspath(directory)
-    return epath.Path(directory if remote else os.path.realpath(directory))
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from train.errors import BadInput
+from train.errors import BadInput, some
 from train.runtime.checkpoint.fingerprint import fingerprints
 from train.runtime.sharding import path_name
 
@@ -71,11 +71,6 @@ def altered(state: Any, manifest: dict) -> list[str]:
         for name, leaf in fingerprints(state).items()
         if leaf["fingerprint"] != leaves[name]["fingerprint"]
     ]
-
-
-def some(names: list[str], count: int = 3) -> str:
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(name[:200] for name in names[:count]) + more
 
 
 def _sensible(manifest: dict) -> bool:
