@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from vqdit.sealed import parsed
 from vqdit.values import near
 
 Encoder = Callable[[jax.sharding.Sharding], Callable[[Any], Any]]
+Measure = Callable[[TrainState], Mapping[str, float | None]]
 MOST = 16  # batches, spaced over the set; a loss of more tells little more
 
 
@@ -38,7 +39,7 @@ class HeldOutFigures:
     """
 
     names: Collection[str]
-    of: Callable[[TrainState], Mapping[str, float | None]]
+    of: Measure
     every: int
 
 
@@ -68,30 +69,27 @@ class HeldOut:
     def check(self, run: Run, state: TrainState) -> None:
         """Raises BadInput, with nothing computed, for held-out data that cannot be read
         and for a run.best that no figure has. state: its shapes."""
-        names, (process, processes) = set(self._scored), hosts.share()
+        scored = self.figures.names if self.figures else ()
+        names = {f"evaluation_{name}" for name in scored}
+        process, processes = hosts.share()
         rows = np.arange(process, run.batch, processes)
+
+        def losses(state, batch):
+            batch = batch if self.encode is None else self.encode(batch)
+            how = (state.params, state.stats, batch, state.key, state.step)
+            return _heldout(self.objective(*how)[1][1])
+
         if run.heldout_every and len(rows):
             batch = next(batches := self.batches(rows))
             deque(batches, maxlen=0)  # what is not kept in memory is read again
-            names |= {f"heldout_{name}" for name in self._losses(state, batch)}
+            found = jax.eval_shape(losses, state, batch)
+            names |= {f"heldout_{name}" for name in (self.loss, *found)}
         name = run.best.removeprefix("-")
         if name and name not in names:
             renamed = name == "heldout_loss" and run.heldout_every
             advice = near(name, sorted(names))
             advice = f"write heldout_{self.loss}" if renamed else advice
             raise BadInput(f"run.best={run.best!r} is no figure of this run; {advice}")
-
-    def _losses(self, state, batch) -> Iterable[str]:
-        def losses(state, batch):
-            batch = batch if self.encode is None else self.encode(batch)
-            how = (state.params, state.stats, batch, state.key, state.step)
-            return _heldout(self.objective(*how)[1][1])
-
-        return {self.loss, *jax.eval_shape(losses, state, batch)}
-
-    @property
-    def _scored(self) -> Iterable[str]:
-        return [f"evaluation_{n}" for n in (self.figures.names if self.figures else ())]
 
     def hooks(
         self,
@@ -107,38 +105,38 @@ class HeldOut:
             keep = lambda state: self.keep(state, workdir / "best")
             best = Best(run.best, keep, workdir / "best.json", self.since)
         if run.heldout_every:
-            batches, every = partial(self.batches, rows), run.heldout_every
             encode = self.encoder and self.encoder(sharding)
-            how = (every, logger, sharding, encode, best, self.loss)
-            yield heldout_loss(self.objective, batches, *how)
+            how = (partial(self.batches, rows), sharding, encode, self.loss)
+            of = losses_of(self.objective, *how)
+            yield measured("heldout", of, run.heldout_every, logger, best)
         if self.figures is not None:
-            yield scored(self.figures, logger, best)
+            own = self.figures
+            yield measured("evaluation", own.of, own.every, logger, best)
 
 
-def scored(figures: HeldOutFigures, logger: Logger, best: "Best | None" = None) -> Hook:
-    """A hook that logs the figures as evaluation_NAME; best is shown them."""
+def measured(
+    word: str, of: Measure, every: int, logger: Logger, best: "Best | None" = None
+) -> Hook:
+    """A hook that logs figures as WORD_NAME, nan for None; best is shown them."""
 
     def run(step: int, state: TrainState) -> None:
-        found = figures.of(state).items()
-        means = {f"evaluation_{n}": math.nan if x is None else x for n, x in found}
+        found = of(state).items()
+        means = {f"{word}_{n}": math.nan if x is None else x for n, x in found}
         logger.scalars(step, means)
         if best is not None:
             best.shown(step, state, means)
 
-    return Hook(run, figures.every)
+    return Hook(run, every)
 
 
-def heldout_loss(
+def losses_of(
     objective: Objective,
     batches: Callable[[], Iterator[Any]],
-    every: int,
-    logger: Logger,
     sharding: jax.sharding.Sharding,
     encode: Callable[[Any], Any] | None = None,
-    best: "Best | None" = None,
     name: str = "loss",
-) -> Hook:
-    """A hook that logs `heldout_loss`, and the objective's metrics by such names.
+) -> Measure:
+    """The objective and its metrics, means over held-out batches.
 
     The objective of training, noise, times and dropped labels included, of the averaged
     weights, on the first MOST batches that are opened. Each batch has the same key
@@ -146,7 +144,7 @@ def heldout_loss(
 
     batches: opens those of this process's rows, from the first, one pass or endless.
     encode:  what the objective sees of a placed batch; None is the batch.
-    best:    is shown every evaluation. name: of what the objective's value is.
+    name:    of what the objective's value is.
     """
 
     split = by_example(objective, sharding)
@@ -156,7 +154,7 @@ def heldout_loss(
         loss, (_, metrics) = split(params, stats, batch, key, step)
         return {name: loss, **_heldout(metrics)}
 
-    def run(step: int, state: TrainState) -> None:
+    def of(state: TrainState) -> dict[str, float]:
         params = state.ema if jax.tree.leaves(state.ema) else state.params
         key, count = beside(state.key, "heldout"), 0
         sums: dict[str, float] = {}
@@ -168,12 +166,9 @@ def heldout_loss(
             for name, value in hosts.gather(found).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
             count += 1
-        means = {f"heldout_{name}": total / count for name, total in sums.items()}
-        logger.scalars(step, means)
-        if best is not None:
-            best.shown(step, state, means)
+        return {name: total / count for name, total in sums.items()}
 
-    return Hook(run, every)
+    return of
 
 
 def _heldout(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -164,7 +164,13 @@ def launch(
             if hosts.first():  # a run that is refused has written nothing
                 save_config(experiment, workdir / CONFIG_FILE)
         sharding = batch_sharding(mesh)
-        say(_opening(experiment, state, mesh_in_words(mesh), about(state)))
+        # Before its long silence of compiling.
+        size = sum(x.size for x in jax.tree.leaves(state.params))
+        say(
+            f"{experiment.name}: {size:,} parameters, computed in {experiment.dtype}; "
+            f"{about(state)}\n{run.steps:,} steps of {run.batch} on "
+            f"{mesh_in_words(mesh)}"
+        )
         rows, placed = hosts.rows(run.batch, sharding), encoder and encoder(sharding)
         with (
             hosts.fail_fast(),  # the log closed by then, with its last lines
@@ -209,18 +215,6 @@ def _within_memory() -> Iterator[None]:
             f"{briefly(error)}; write a smaller run.batch or model, remat, "
             "optimizer.accumulate, or a mesh of more devices"
         ) from error
-
-
-def _opening(
-    experiment: Experiment, state: TrainState, devices: str, about: str
-) -> str:
-    """What a run is, before its long silence of compiling."""
-    run = experiment.run
-    size = sum(x.size for x in jax.tree.leaves(state.params))
-    return (
-        f"{experiment.name}: {size:,} parameters, computed in {experiment.dtype}; "
-        f"{about}\n{run.steps:,} steps of {run.batch} on {devices}"
-    )
 
 
 def _refuse_other_data(workdir: Path, stored: Any, now: dict[str, Any]) -> None:

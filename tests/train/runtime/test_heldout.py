@@ -16,8 +16,8 @@ from train.runtime.heldout import (
     Best,
     HeldOut,
     HeldOutFigures,
-    heldout_loss,
-    scored,
+    losses_of,
+    measured,
 )
 from train.runtime.sharding import batch_sharding, make_mesh, state_sharding
 from vqdit.quantizers.codebook.health import UsageWindow, over_books
@@ -46,7 +46,8 @@ def test_it_is_the_objectives_mean_over_held_out_batches():
         split.append(toy.by_example())
         return toy.objective(*a, noise=0.0)
 
-    hook = heldout_loss(still, batches, 5, lines, batch_sharding(mesh))
+    of = losses_of(still, batches, batch_sharding(mesh))
+    hook = measured("heldout", of, 5, lines)
     assert hook.due(5, 12) and hook.due(12, 12) and not hook.due(6, 12)
     before = jax.tree.map(np.asarray, placed.params)
     hook.run(5, placed)
@@ -79,11 +80,11 @@ def test_nothing_is_said_of_the_codes_of_training():
         found = over_books([found | {"revived": jnp.zeros(())}]) | {"psnr": 1.0}
         return jnp.zeros(()), (stats, found)
 
-    state, lines = toy.new_state(), Lines()
+    state = toy.new_state()
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     batches = lambda: iter(toy.batches(100, 1))
-    heldout_loss(objective, batches, 1, lines, sharding).run(1, state)
-    assert lines == [(1, {"heldout_loss": 0.0, "heldout_psnr": 1.0})]
+    found = losses_of(objective, batches, sharding)(state)
+    assert found == {"loss": 0.0, "psnr": 1.0}
     run = Run(1, batch=1, heldout_every=1, best="heldout_perplexity")
     held = HeldOut(objective, lambda rows: batches(), lambda *_: None)
     with pytest.raises(BadInput, match="run.best='heldout_perplexity' is no figure"):
@@ -91,14 +92,13 @@ def test_nothing_is_said_of_the_codes_of_training():
 
 
 def test_noise_is_the_same_every_time_and_another_for_each_batch():
-    mesh = make_mesh(Mesh())
-    lines = Lines()
+    sharding = batch_sharding(make_mesh(Mesh()))
+    found, state = [], toy.new_state()
     same = lambda: (toy.new_batch(0) for _ in range(2))
     one = lambda: iter([toy.new_batch(0)])
     for batches in (same, one, same):
-        hook = heldout_loss(toy.objective, batches, 1, lines, batch_sharding(mesh))
-        hook.run(1, toy.new_state())
-    twice, once, again = (line["heldout_loss"] for _, line in lines)
+        found.append(losses_of(toy.objective, batches, sharding)(state)["loss"])
+    twice, once, again = found
     assert twice == again != once
 
 
@@ -106,9 +106,7 @@ def test_no_more_than_so_many_batches():
     seen = []
     endless = (seen.append(1) or toy.new_batch() for _ in range(10 * MOST))
     sharding = batch_sharding(make_mesh(Mesh()))
-    heldout_loss(toy.objective, lambda: endless, 1, Lines(), sharding).run(
-        1, toy.new_state()
-    )
+    losses_of(toy.objective, lambda: endless, sharding)(toy.new_state())
     assert len(seen) == MOST
 
 
@@ -174,9 +172,7 @@ def test_figures_are_logged_and_the_best_of_them_kept(tmp_path):
     lines, kept = Lines(), []
     best = Best("-evaluation_usage", kept.append, tmp_path / "best.json")
     found = iter([{"usage": 0.5, "psnr": None}, {"usage": 0.75, "psnr": 3.0}])
-    hook = scored(
-        HeldOutFigures(["usage", "psnr"], lambda state: next(found), 4), lines, best
-    )
+    hook = measured("evaluation", lambda state: next(found), 4, lines, best)
     assert hook.due(4, 9) and not hook.due(5, 9) and not hook.changes
     hook.run(4, "a")
     hook.run(8, "b")
@@ -243,14 +239,10 @@ def test_what_a_run_asks_for_is_measured_and_its_best_kept(tmp_path, capsys):
 
 
 def test_weights_without_an_average_are_measured_themselves():
-    lines, mesh = Lines(), make_mesh(Mesh())
     state = toy.new_state()
-    bare = state.replace(ema={})
     batches = lambda: iter([toy.new_batch()])
-    hook = heldout_loss(toy.objective, batches, 1, lines, batch_sharding(mesh))
-    for each in (state, bare):
-        hook.run(1, each)
-    assert lines[0] == lines[1]
+    of = losses_of(toy.objective, batches, batch_sharding(make_mesh(Mesh())))
+    assert of(state) == of(state.replace(ema={}))
 
 
 def test_what_the_objective_sees_is_what_is_encoded():
