@@ -25,7 +25,7 @@ from train.errors import run
 from train.modalities import Modality
 from train.modalities.files.stored import counted, percent
 from train.modalities.files.writing import write, write_bytes
-from train.modalities.shown import Units
+from train.modalities.shown import Units, png
 from train.modalities.transforms.gaps import outlying
 from train.modalities.transforms.normalise import Moments
 from train.pipeline import open_examples
@@ -146,8 +146,8 @@ def inspect(data: Modality, most: int | None = None) -> tuple[dict, dict[str, by
     plots = {}
     if data.pictured:
         plots = {
-            "examples": pictures.png(example_picture(data)),
-            "augmented": pictures.png(augmented_picture(data)),
+            "examples": png(example_picture(data)),
+            "augmented": png(augmented_picture(data)),
             "values": value_histogram(train.sample, data.pixels, _units(train.figures)),
         }
     if "classes" in train.figures:
@@ -292,8 +292,8 @@ def main(argv=None):
         report, plots = inspect(each, command.flags.get("most"))
         for line in lines(report):
             print(line)
-        for name, png in plots.items():
-            write_bytes(out / stream / f"{name}.png", png)
+        for name, content in plots.items():
+            write_bytes(out / stream / f"{name}.png", content)
         write(out / stream / "report.json", {"experiment": experiment.name} | report)
         print(f"pictures and report.json are in {out / stream}")
 

@@ -111,14 +111,11 @@ def file_curve(
 
 def file_curves(images: Pictures) -> dict[str, list[dict]]:
     """Name -> points of rising quality. JPEG with and without half-sized colour."""
-    jpeg = {"format": "jpeg", "optimize": True}
+    colour = {"JPEG 4:2:0": {"subsampling": 2}, "JPEG 4:4:4": {"subsampling": 0}}
     found = {}
-    if images.shape[-1] == 1:
-        found["JPEG"] = file_curve(images, JPEG, jpeg_payload, **jpeg)
-    else:
-        for name, subsampling in (("JPEG 4:2:0", 2), ("JPEG 4:4:4", 0)):
-            options = jpeg | {"subsampling": subsampling}
-            found[name] = file_curve(images, JPEG, jpeg_payload, **options)
+    for name, more in ({"JPEG": {}} if images.shape[-1] == 1 else colour).items():
+        options = {"format": "jpeg", "optimize": True} | more
+        found[name] = file_curve(images, JPEG, jpeg_payload, **options)
     found["WebP"] = file_curve(images, WEBP, webp_payload, format="webp", method=6)
     return found
 

@@ -33,7 +33,6 @@ What is neither wanted nor given is absent. Texts, rows and boxes are printed wh
 
 import math
 import mimetypes
-import re
 from collections.abc import Set
 from pathlib import Path
 from typing import Annotated
@@ -48,19 +47,13 @@ from train.config.outputs import out_file, out_folder
 from train.errors import BadInput, blame, run
 from train.evaluation.drawing import SAMPLER, draw_all, first_shown, restored
 from train.modalities.files.limits import LARGEST
+from train.modalities.shown import class_words
 from train.objectives.bundles import open_bundle
-from train.report.samples import (
-    FILES,
-    is_listed,
-    is_rows,
-    is_said,
-    is_text,
-    said_of,
-    write_samples,
-)
+from train.report.samples import FILES, is_listed, is_rows, said_of, write_samples
 from train.runtime import hosts
 from train.runtime.keys import key_of
 from vqdit.fields import Bound, Count, Finite, Names, Seed
+from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
 
 # Samples have numbers of 31 bits.
@@ -91,30 +84,30 @@ def main(argv=None):
     command = parse(argv, None, flags=FLAGS)
     flags = command.flags
     generator = open_bundle(command.workdir, Generator, "--workdir")
-    words = flags.get("given", {})
-    _check_names(generator, [f"given.{name}" for name in words])
-    _check_names(generator, [f"want={name}" for name in flags.get("want", ())])
-    rows = {name for name in words if is_rows(generator, name)}
+    for flag in ("given.", "want=", "hole.", "before="):
+        for name in flags.get(flag[:-1], ()):
+            if name not in generator.streams:
+                streams = ", ".join(generator.streams)
+                raise BadInput(f"--{flag}{name}: the streams are {streams}")
+    words, counts, holes = (flags.get(n, {}) for n in ("given", "shown", "hole"))
+    values = [generator.values.get(name) for name in words]
     codecs = [generator.codecs[name] for name in words if name in generator.codecs]
-    if flags.get("cut") and not any(is_text(generator, name) for name in words):
+    if flags.get("cut") and not any(isinstance(each, Text) for each in values):
         raise BadInput("--cut is of a given text; drop it")
     if flags.get("resample") and not any(codec.contract.rate for codec in codecs):
         raise BadInput("--resample is of a given signal that has a rate; drop it")
-    counts = flags.get("shown", {})
-    holes = flags.get("hole", {})
     first_shown(generator, counts, 1)
     for name in counts.keys() - words.keys():
         raise BadInput(f"--shown.{name}: write --given.{name}, of which it is a part")
-    _check_names(generator, [f"hole.{name}" for name in holes])
     for name in holes.keys() - words.keys():
         raise BadInput(f"--hole.{name}: write --given.{name}, in which it is a hole")
     for name in counts.keys() & holes.keys():
         raise BadInput(f"--shown.{name} and --hole.{name}: leave one of the two out")
+    rows = {name for name in words if is_rows(generator, name)}
     some = counts.keys() | holes.keys()
     whole = words.keys() - rows - some
     want = _wanted(generator, flags.get("want"), whole)
     for name in flags.get("before", ()):
-        _check_names(generator, [f"before={name}"])
         if name in whole:
             raise BadInput(f"--before={name}: it is given; leave one of the two out")
     number = None
@@ -160,30 +153,19 @@ def main(argv=None):
             row | cells[i % len(cells)] | drawn
             for i, row, drawn in zip(ids, asked, x[name], strict=True)
         ]
-    texts = {
-        name: said_of(generator, name, x[name])
-        for name in want
-        if is_said(generator, name)
-    }
+    said = [name for name in want if name in generator.values]
+    texts = {name: said_of(generator, name, x[name]) for name in said}
     if out is None:
         for i, row in enumerate(zip(*texts.values(), strict=True)):
             print(*(ids[i], *row), sep="\t")
         return
     # Pictures are named by what they were drawn of, or else by what came with them.
-    known = {n: x.get(n, told[n]) for n in told if is_said(generator, n)}
+    known = {n: x.get(n, told[n]) for n in told if n in generator.values}
     asked = [said_of(generator, name, values) for name, values in known.items()]
     named = next(iter([*asked, *texts.values()]), ())
     if labels is not None:
-        every = range(generator.module.classes)
-        known = generator.class_names or tuple(map(str, every))
-        named = [known[label] for label in labels]
+        named = class_words(labels, generator.class_names)
     write_samples(generator, out, x, texts, labels, named)
-
-
-def _check_names(generator, flags: list[str]) -> None:
-    for flag in flags:
-        if re.split("[.=]", flag, maxsplit=1)[1] not in generator.streams:
-            raise BadInput(f"--{flag}: the streams are {', '.join(generator.streams)}")
 
 
 def _wanted(
@@ -241,7 +223,7 @@ def _check_room(generator, want, count: int) -> None:
 
 def _out(generator, want, written: str | None) -> Path | None:
     """Where samples go; None where texts alone are drawn, which are printed."""
-    said = [name for name in want if is_said(generator, name)]
+    said = [name for name in want if name in generator.values]
     if written is None and len(said) == len(want):
         return None
     out = Path(written or "grid.png")

@@ -20,6 +20,7 @@ from train.config.validate import validate
 from train.config.workdir import begun, open_workdir
 from train.errors import run
 from train.evaluation.training import sample_figures
+from train.modalities.shown import class_words
 from train.objectives.bundles import keep
 from train.objectives.denoising import build_step
 from train.objectives.start import share_statistics
@@ -98,8 +99,7 @@ def train(
             shown = generator.trained_labels[:10]
             rows = len(shown) or 1
             label = np.repeat(shown, SHOWN) if classes else None
-            known = dict(enumerate(generator.class_names))
-            names = [known.get(y, str(y)) for y in label.tolist()] if classes else ()
+            names = class_words(label, generator.class_names) if classes else ()
             key = key_of(experiment.run.seed)
             x = drawn["draw"](key, jnp.arange(rows * SHOWN), label=label, params=params)
             show_samples(logger, step, generator, x, SHOWN, names)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from train.config.file import load_config
-from train.modalities.shown import grid
+from train.modalities.files.writing import write_bytes
+from train.modalities.shown import grid, png
 from train.report import pictures
 from train.report.pages import number, table
 from train.report.run_pages import jumps_of
@@ -47,7 +48,7 @@ def save_picture(path, drawn):
     for image in drawn.values():
         sheet = grid(_by_class(image, 8), 16)
         sheets.append(np.pad(sheet, ((0, 0), (0, 4), (0, 0)), constant_values=255))
-    pictures.save_png(path, np.concatenate(sheets, axis=1)[:, :-4], scale=3)
+    write_bytes(path, png(np.concatenate(sheets, axis=1)[:, :-4], scale=3))
 
 
 def _at(found, name):
@@ -255,4 +256,4 @@ def _path(generator):
 
 
 def _sheet(image, columns, names):
-    return pictures.png(sheet("image", image, None, columns, names))
+    return png(sheet("image", image, None, columns, names))

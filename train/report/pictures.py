@@ -1,23 +1,16 @@
-"""Arrays to pictures: grids of images, plots, PNG bytes, files."""
+"""Plots, as PNG."""
 
 import io
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from train.modalities.files.writing import write_bytes
-from train.modalities.shown import COLOURS, png
+from train.modalities.shown import COLOURS
 
 INK, FAINT = "#2b2f36", "#c9ced6"
 SIZE = (4.6, 2.9)  # of a plot, in inches
 LETTERS = 40  # that have room side by side below one
-
-
-def save_png(path: str | os.PathLike, picture: np.ndarray, scale: int = 1) -> None:
-    """Writes `png(picture, scale)`, whole or not at all; makes the folder."""
-    write_bytes(path, png(picture, scale))
 
 
 Along = Sequence[float] | np.ndarray  # along an axis

@@ -12,30 +12,18 @@ from train.modalities.files.arrays import npz
 from train.modalities.files.writing import write_bytes, write_folder
 from train.modalities.kinds import of_contract
 from train.modalities.rows import csv_of
-from train.modalities.shown import Units, png
+from train.modalities.shown import Units, class_words, png
 from train.progress import progress, say
-from train.report import pictures
 from train.report.sheets import sheet
 from vqdit.tokenizer import Boxes, Table
-from vqdit.tokenizer.text import Text
 from vqdit.trained.generator import Generator
 
 FILES = (".png", ".npz", ".txt", ".csv")  # any other name is a folder's
 
 
-def is_said(generator: Generator, name: str) -> bool:
-    """Whether samples of a stream are texts, rows, boxes, or classes by names."""
-    return name in generator.values
-
-
 def is_rows(generator: Generator, name: str) -> bool:
-    """Whether its samples are rows of a table."""
+    """Whether samples of a stream are rows of a table."""
     return isinstance(generator.values.get(name), Table)
-
-
-def is_text(generator: Generator, name: str) -> bool:
-    """Whether its samples are texts."""
-    return isinstance(generator.values.get(name), Text)
 
 
 def is_listed(generator: Generator, name: str) -> bool:
@@ -45,15 +33,14 @@ def is_listed(generator: Generator, name: str) -> bool:
 
 def said_of(generator: Generator, name: str, drawn: Any) -> list[str]:
     """A line each, of a label the class's name where it has one."""
-    names = generator.class_names
     if generator.values[name].source == "label":
-        return [names[i] if 0 <= i < len(names) else str(i) for i in map(int, drawn)]
+        return class_words(drawn, generator.class_names)
     return generator.values[name].said(drawn)
 
 
 def said_file(generator: Generator, name: str, drawn: Any) -> tuple[str, bytes]:
-    """(suffix, content) of the one file of a stream that `is_said`: a table of rows or
-    boxes, or else a line for each sample."""
+    """(suffix, content) of the one file of a stream that is born discrete: a table of
+    rows or boxes, or else a line for each sample."""
     if is_listed(generator, name):
         return ".csv", csv_of(drawn if is_rows(generator, name) else box_rows(drawn))
     return ".txt", "".join(f"{t}\n" for t in said_of(generator, name, drawn)).encode()
@@ -83,7 +70,7 @@ def write_samples(
             if labels is not None:
                 arrays.setdefault("label", labels)  # a column or stream goes first
             write_bytes(path, npz(**arrays))
-        elif is_said(generator, name):
+        elif name in generator.values:
             suffix, content = said_file(generator, name, signal)
             if out.suffix in FILES:
                 path = path.with_suffix(suffix)
@@ -98,7 +85,7 @@ def write_samples(
             shown, units = np.asarray(shown), Units.of(codec.contract)
             picture = sheet(kind, shown, units, columns, named)
             if out.suffix in FILES:
-                pictures.save_png(path, picture)
+                write_bytes(path, png(picture))
             else:
                 files[f"sheet{end}.png"] = png(picture)
                 files |= files_of(codec.contract, signal, shown, end)

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from train.errors import BadInput
+from train.modalities.shown import png
 from train.report import demo_pages
 from train.report.demo_pages import SETTINGS, _by_class, bars, page, save_picture
 from train.report.pages import number, render, table
-from train.report.pictures import png
 
 PIXELS = png(np.arange(48, dtype=np.uint8).reshape(6, 8))
 PLOT = png(np.zeros((300, 920), np.uint8))

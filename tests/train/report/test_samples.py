@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from train.report import samples as module
-from train.report.samples import is_said, said_file, said_of, write_samples
+from train.report.samples import said_file, said_of, write_samples
 from vqdit import Bytes, Category, Labels, Number, Table
 
 TABLE = Table((Number("age", (40.0,), (30.5, 60.0)), Category("sex", ("f", "m"))))
@@ -22,7 +22,6 @@ DRAWN = {"word": ["ab", "c"], "digit": np.array([1, 2])}
 
 
 def test_a_class_has_its_name_where_there_is_one():
-    assert is_said(MODEL, "digit") is True and is_said(MODEL, "photo") is False
     drawn = np.array([0, 1, 2, -1])
     assert said_of(MODEL, "digit", drawn) == ["cat", "dog", "2", "-1"]
     assert said_file(MODEL, "digit", drawn) == (".txt", b"cat\ndog\n2\n-1\n")
