@@ -32,7 +32,7 @@ from train.config import (
     load_config,
     variants,
 )
-from train.config.command import Command, parse
+from train.config.command import Command, dashed, parse
 from train.config.options.paths import diff
 from train.config.outputs import check_free
 from train.config.override import overrides
@@ -49,6 +49,7 @@ from train.objectives.latents import encode_set
 from train.objectives.start import open_start
 from train.pipeline import open_examples
 from train.progress import say
+from train.report.pages import markdown
 from train.runtime import hosts
 from train.runtime.log import read_metrics
 from vqdit import sealed
@@ -71,7 +72,7 @@ FLAGS = {
 }
 BASE, DONE = "base", "row.json"
 # The probe's sampler. Never the best for any one tokenizer, the same for all.
-PROBE_STEPS, PROBE_GUIDANCE, PROBE_SAMPLES = 16, 1.5, 500
+PROBE_STEPS, GUIDANCE, PROBE_SAMPLES = 16, 1.5, 500
 # Figure -> (its column's title, decimals).
 COLUMNS = {
     "psnr_db": ("PSNR, dB", 2),
@@ -109,7 +110,12 @@ def rows_of(command: Command) -> dict[str, StageOne]:
                 f"--only: {command.config} has no variant {name!r}; {near(name, names)}"
             )
         try:
-            rows[name] = _row_of(command, name, workdir / name)
+            experiment = rows[name] = _experiment(command, name)
+            validate(experiment, jax.device_count())
+            folder = open_workdir(workdir / name, experiment, command.force, False)
+            check_free(folder, [DONE])
+            # A row that has begun has what its init brought.
+            open_start(experiment, begun(folder, experiment, False))
         except BadInput as error:  # of a field that others may have
             raise BadInput(f"row {name}: {error}") from error
     return rows
@@ -119,16 +125,6 @@ def _experiment(command: Command, name: str) -> StageOne:
     chosen = load_config(command.config or "", None if name == BASE else name)
     assert isinstance(chosen, StageOne)  # as CONFIG is, whose kind all are of
     return overrides(chosen, command.changes)
-
-
-def _row_of(command: Command, name: str, folder: Path) -> StageOne:
-    experiment = _experiment(command, name)
-    validate(experiment, jax.device_count())
-    open_workdir(folder, experiment, command.force, write=False)
-    check_free(folder, [DONE])
-    # A row that has begun has what its init brought.
-    open_start(experiment, begun(folder, experiment, False))
-    return experiment
 
 
 def probe(
@@ -179,16 +175,6 @@ def probe(
     return {f"probe_{key}": value for key, value in scores.items()}
 
 
-def _same(of: dict, experiment: StageOne, settings: dict) -> bool:
-    """Whether a row is of these, once its file's fields are values: one that came later
-    has its default."""
-    try:
-        held = build(of["experiment"], ("vqdit", "train", *own_packages(experiment)))
-    except (KeyError, TypeError, ValueError):
-        return False
-    return held == experiment and of.get("flags") == settings
-
-
 def row(
     experiment: StageOne, workdir: Path, flags: dict, reference, force: bool
 ) -> dict:
@@ -207,15 +193,8 @@ def row(
         leaf.size for leaf in jax.tree.leaves(codec.variables["params"])
     )
     if reference is not None:
-        figures |= probe(
-            codec,
-            data,
-            reference,
-            workdir,
-            flags["probe"],
-            flags.get("samples", PROBE_SAMPLES),
-            flags.get("probe_guidance", PROBE_GUIDANCE),
-        )
+        how = flags.get("samples", PROBE_SAMPLES), flags.get("probe_guidance", GUIDANCE)
+        figures |= probe(codec, data, reference, workdir, flags["probe"], *how)
     figures = finite(figures)  # or the file would be no JSON, and not be read again
     wanted = {"experiment": describe(experiment), "flags": _settings(flags)}
     write(workdir / DONE, sealed.sealed({"of": wanted, "figures": figures}))
@@ -227,13 +206,26 @@ def _settings(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def scored(experiment: StageOne, folder: Path, flags: Mapping[str, Any]) -> dict:
-    """A row's figures, as its folder has them; {} where it was not scored so."""
+    """A row's figures, as its folder has them; {} where it was not scored so. Raises
+    BadInput for another file than `row` writes."""
     done = folder / DONE
     if not done.exists():
         return {}
-    found = finished(done)
-    same = _same(found["of"], experiment, _settings(flags))
-    return found["figures"] if same else {}
+    try:
+        found = sealed.opened(read_json(done))
+        of, figures = (found.get(name) for name in ("of", "figures"))
+        if of is None or figures is None:
+            raise ValueError("it has no figures")
+    except ValueError as error:
+        raise BadInput(
+            f"{done}: {one_line(error)}; remove it to score the row again"
+        ) from error
+    packages = ("vqdit", "train", *own_packages(experiment))
+    # Of values: a field that came later has its default.
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        if build(of["experiment"], packages) == experiment:
+            return figures if of["flags"] == _settings(flags) else {}
+    return {}
 
 
 def earlier(
@@ -250,31 +242,14 @@ def earlier(
     return found
 
 
-def finished(path: Path) -> dict:
-    """What a row's file says: what it is "of", and its "figures"."""
-    try:
-        found = sealed.opened(read_json(path))
-        if not found.keys() >= {"of", "figures"}:
-            raise ValueError("it has no figures")
-    except ValueError as error:
-        raise BadInput(
-            f"{path}: {one_line(error)}; remove it to score the row again"
-        ) from error
-    return found
-
-
 def table(rows: dict[str, dict], changes: dict[str, str]) -> str:
     """Markdown: a line a row, the figures that any row has."""
     columns = [k for k in COLUMNS if any(k in row for row in rows.values())]
-    titles = [COLUMNS[name][0] for name in columns]
-    lines = [
-        "| row | changed | " + " | ".join(titles) + " |",
-        "|---|---|" + "---|" * len(columns),
-    ]
+    lines = []
     for name, figures in rows.items():
         cells = [_cell(figures.get(column), COLUMNS[column][1]) for column in columns]
-        lines.append(f"| {name} | {changes[name]} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([name, changes[name], *cells])
+    return markdown(["row", "changed", *(COLUMNS[n][0] for n in columns)], lines)
 
 
 def _cell(value, decimals: int) -> str:
@@ -290,7 +265,7 @@ def main(argv=None):
     base = next(iter(rows.values()))
     reference = None
     for name in () if "probe" in flags else {"samples", "probe_guidance"} & {*flags}:
-        raise BadInput(f"--{name.replace('_', '-')} is of --probe; write it, too")
+        raise BadInput(f"--{dashed(name)} is of --probe; write it, too")
     if "probe" in flags:
         of_images = base.data.judged and base.data.front is None
         if not of_images or not open_examples(base.data, True).classes:

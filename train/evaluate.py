@@ -31,7 +31,7 @@ from typing import Annotated
 
 from train.config import Experiment
 from train.config.bars import met
-from train.config.command import OF_RUN, parse
+from train.config.command import OF_RUN, dashed, parse
 from train.config.outputs import check_free
 from train.config.workdir import is_free
 from train.errors import BadInput, blame, run
@@ -155,11 +155,7 @@ def _refuse(flags, used, kind):
     """What says nothing of such a thing."""
     used = {name.removesuffix(".") for name in used}
     for name in flags.keys() - used:
-        raise BadInput(f"{_option(name)} says nothing of a {kind}; drop it")
-
-
-def _option(name):
-    return f"--{name.replace('_', '-')}"
+        raise BadInput(f"--{dashed(name)} says nothing of a {kind}; drop it")
 
 
 def _of_tokenizer(codec, experiment, flags):
@@ -191,31 +187,29 @@ def _of_tokenizer(codec, experiment, flags):
 def _of_generator(generator, experiment, flags):
     """Of samples, of what comes after the frames that are shown, of crossings."""
     folders = _refuse_beside(flags, generator)
-    asked = {name: value for name, value in flags.items() if name not in JUDGE}
-    crossed, want = asked.pop("crossings", False), asked.pop("want", None)
-    shown, scales = asked.pop("shown", {}), asked.get("guidance", (None,))
-    more = {name: asked.pop(name) for name in OF_CROSSINGS if name in asked}
-    if not generator.module.classes:  # of what is given, which alone is all there is
-        asked.pop("guidance", None)
+    some = lambda names: {name: flags[name] for name in names if name in flags}
+    sampler, size = some(SAMPLER), some(("num", "seed"))
+    crossed, want, shown = (flags.get(n) for n in ("crossings", "want", "shown"))
+    # Without classes there is nothing to be guided by where nothing is given.
+    scale = some(("guidance",)) if generator.module.classes else {}
+    plain = without_interval(sampler, None)
+    alone = sampler if generator.module.classes else plain
     sources, join = experiment.sources, experiment.join
-    _refuse_undrawn(generator, asked, want)
+    _refuse_undrawn(generator, alone, scale.get("guidance", ()), want)
     if not (crossed or shown):
         with blame("--workdir"):
             check_compared(generator)
-    drawn = without_interval(asked, None)
-    drawn.pop("guidance", None)
-    sampler = {n: v for n, v in drawn.items() if n not in ("num", "seed")}
-    foreseen(generator, sources, shown, **sampler)
+    foreseen(generator, sources, shown or {}, **plain)
     wanted = questions.asked([*generator.streams], crossed) if crossed else []
-    guided = {n: v for n, v in asked.items() if n not in ("num", "seed", "guidance")}
-    samplers_of(generator, wanted, scales, guided)
+    scales = flags.get("guidance", (None,))
+    samplers_of(generator, wanted, scales, sampler)
     judge = {"judge": flags.get("judge"), "steps": flags.get("judge_steps")}
     network = partial(network_by, **judge)
     with hosts.together():
         for at, folder in folders.items():
             open_bundle(folder, (Judge, Codec), at)
         check_data(generator, experiment)
-        if among := more.get("among"):
+        if among := flags.get("among"):
             of = Crossings(generator, sources, {}, join)
             for crossing in wanted:
                 if crossing.want in generator.tokenizers:
@@ -226,17 +220,14 @@ def _of_generator(generator, experiment, flags):
                 open_examples(sources[name], part)
     found = {}
     if crossed:
-        how = asked | more | {"scales": scales, "join": join}
-        how.pop("guidance", None)
+        how = sampler | size | some(OF_CROSSINGS) | {"scales": scales, "join": join}
         found |= crossings(generator, sources, references, crossed, **how)
     if shown:
-        how = drawn | {name: more[name] for name in {"draws"} & more.keys()}
+        how = plain | size | some(("draws",))
         found |= forecasts(generator, sources, shown, **how)
-    # Without classes there is nothing to be guided by where nothing is given.
-    alone = asked if generator.module.classes else without_interval(asked, None)
     if want:
         alone = own(alone, want) | {"want": want}
-    figures = evaluate_generator(generator, references, **alone)
+    figures = evaluate_generator(generator, references, **alone, **size, **scale)
     return figures | ({"crossings": found} if crossed or shown else {})
 
 
@@ -246,7 +237,7 @@ def _refuse_beside(flags, generator):
     name_pattern(flags.get("among", ""))
     lonely = {*OF_CROSSINGS} - ({"draws"} if shown else set())
     for name in () if crossed else sorted(lonely & flags.keys()):
-        raise BadInput(f"{_option(name)} is of crossings; write --crossings too")
+        raise BadInput(f"--{dashed(name)} is of crossings; write --crossings too")
     if "baseline_steps" in flags and not flags.get("baselines"):
         raise BadInput("--baseline-steps is of baselines; write --baselines too")
     if not generator.module.classes:
@@ -261,18 +252,16 @@ def _refuse_beside(flags, generator):
         raise BadInput("--want is of samples; drop it, or --crossings and --shown")
     judged = [name for name in generator.codecs if want is None or name in want]
     for name in () if judged else flags.keys() & JUDGE:
-        raise BadInput(f"{_option(name)} is of signals, and none is drawn; drop it")
+        raise BadInput(f"--{dashed(name)} is of signals, and none is drawn; drop it")
     return check_judges(flags.get("judge"), flags.get("judge_steps"), judged)
 
 
-def _refuse_undrawn(generator, asked, want):
+def _refuse_undrawn(generator, sampler, scales, want):
     """What no sampler draws, at the scale of a class where there are some."""
-    sampler = {n: v for n, v in asked.items() if n not in ("num", "seed", "guidance")}
-    scale = 1.0 if generator.module.classes else None
     with blame():
-        generator.sampler(guidance=scale, **without_interval(sampler, scale))
+        generator.sampler(guidance=1.0 if generator.module.classes else None, **sampler)
         generator.sampler(want=want)
-        for each in asked.get("guidance", ()):
+        for each in scales:
             check_guidance(generator, each)
     if want and not {*want} & {*compared(generator)}:
         known = ", ".join(compared(generator)) or "none"

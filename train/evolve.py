@@ -31,12 +31,11 @@ of them: where the set has splits, search with --config.data.train_split='train[
 """
 
 import dataclasses
-import fnmatch
-import math
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from train import stage_one, stage_two
 from train.config import Experiment, StageOne, StageTwo
@@ -56,13 +55,13 @@ from train.config.search import (
     held_by,
 )
 from train.config.validate import validate
-from train.config.workdir import is_free, open_workdir, refusal
+from train.config.workdir import is_free, matches, open_workdir, refusal
 from train.errors import BadInput, blame, briefly, one_line, run
 from train.modalities.files.writing import write, write_bytes
 from train.objectives.streams import prepare
 from train.pipeline import open_examples
 from train.progress import say
-from train.report.pages import number
+from train.report.pages import markdown, number
 from train.report.pictures import line_plot
 from train.runtime import hosts
 from train.runtime.checkpoint import SaveFailed
@@ -153,11 +152,8 @@ def search_of(command: Command) -> Search:
         with blame(f"space.{path}"):
             describe(each)  # which search.json will hold
     validate(experiment, jax.device_count())
-    chosen = {
-        name: flags[name]
-        for name in ("population", "tournament", "seed")
-        if name in flags
-    }
+    own = flags.keys() & {"population", "tournament", "seed"}
+    chosen = {name: flags[name] for name in own}
     with blame():
         return Search(experiment, space, Evolution(**chosen))
 
@@ -181,21 +177,16 @@ def trials_of(path: Path, search: Search) -> list[Trial]:
         raise
     except Exception as error:  # fields may be of any type
         raise BadInput(f"{path}: {briefly(error)}; move it away") from error
-    why = _of_figures(experiment, search.experiment, path.parent)
-    why = why or refusal(experiment, search.experiment, str(path.parent), False)
+    changes = diff(experiment, search.experiment)
+    why = refusal(experiment, search.experiment, str(path.parent), False)
+    if other := [at for at in changes if matches(at, FIGURE)]:
+        change = f"{other[0]}: {' -> '.join(map(spell, changes[other[0]]))}"
+        why = f"{path.parent} has figures of another {change}"
     if not why and (space, evolution) != (search.space, search.evolution):
         why = f"{path.parent} is of another search, {spell(space)}, {spell(evolution)}"
     if why:
         raise BadInput(f"{why}; write another workdir")
     return trials
-
-
-def _of_figures(old: Experiment, new: Experiment, workdir: Path) -> str:
-    """Why figures of one are none of the other; empty if they are."""
-    for at, (a, b) in diff(old, new).items():
-        if any(fnmatch.fnmatchcase(at, each) for each in FIGURE):
-            return f"{workdir} has figures of another {at}: {spell(a)} -> {spell(b)}"
-    return ""
 
 
 def trained(search: Search, folder: Path, settings: dict, first: bool) -> Trial:
@@ -241,29 +232,21 @@ def opened(experiment: Experiment) -> None:
 def table(search: Search, trials: list[Trial]) -> str:
     """Markdown: a line a trial, the best first, those without a figure last."""
     paths = [*search.space]
-    lines = [
-        f"| trial | {' | '.join(paths)} | {search.figure} | at step |",
-        "|---|" + "---|" * (len(paths) + 2),
-    ]
+    rows = []
     failed = [each for each in trials if each.value is None]
     for each in (*search.best(trials), *failed):
         cells = [written(each.settings.get(path, "")) for path in paths]
         figure = each.failed if each.value is None else number(each.value)
         step = "" if each.value is None else str(each.step)
         row = [str(trials.index(each)), *cells, figure, step]
-        row = [cell.replace("|", r"\|") for cell in row]
-        lines.append(f"| {' | '.join(row)} |")
-    return "\n".join(lines) + "\n"
+        rows.append([cell.replace("|", r"\|") for cell in row])
+    return markdown(["trial", *paths, search.figure, "at step"], rows)
 
 
 def picture(search: Search, trials: list[Trial]) -> bytes:
     """PNG: the figure of each trial, in the order of training, and the best so far."""
-    values = [math.nan if each.value is None else each.value for each in trials]
-    best, held = [], math.nan
-    for value in values:
-        better = math.isnan(held) or search.sign * value < search.sign * held
-        held = value if better else held
-        best.append(held)
+    values = np.array([np.nan if x.value is None else x.value for x in trials])
+    best = search.sign * np.fmin.accumulate(search.sign * values)
     x = range(len(trials))
     lines = {"each": (x, values), "best so far": (x, best)}
     # Marks show one between two without a figure, too.

@@ -16,6 +16,8 @@ from train.modalities import Images
 from vqdit.diffusion import Gaussian, LogitNormal
 from vqdit.dit import DiT
 from vqdit.nn import Block
+from vqdit.sealed import opened, sealed
+from vqdit.trained.bundle import read_json
 from vqdit.values import describe
 
 pytestmark = pytest.mark.optimized
@@ -244,7 +246,7 @@ def test_a_row_is_trained_anew_where_it_is_asked_for_otherwise(tmp_path, trained
     first = row({"most": 40, "only": ("base",)})
     assert first == {"examples": 40, "step_ms": 500.0, "parameters": 0}
     assert trained == [(experiment, tmp_path, False)]
-    assert ablate.finished(tmp_path / "row.json") == {
+    assert opened(read_json(tmp_path / "row.json")) == {
         "of": {"experiment": describe(experiment), "flags": {"most": 40}},
         "figures": first,
     }
@@ -442,13 +444,19 @@ def test_rows_are_trained_scored_probed_and_not_trained_again(tmp_path, monkeypa
     assert json.loads((tmp_path / "table.json").read_text()) == found
 
 
-def test_a_row_that_was_scored_otherwise_is_not_the_same():
+def test_a_row_that_was_scored_otherwise_is_not_the_same(tmp_path):
     experiment = rows_of(DEMO, '--only=("fsq",)')["fsq"]
     held = {"experiment": describe(experiment), "flags": {"most": 40}}
-    assert ablate._same(held, experiment, {"most": 40})
-    assert not ablate._same(held, experiment, {"most": 50})
+
+    def same(of, experiment, flags):
+        content = sealed({"of": of, "figures": {"psnr_db": 20.0}})
+        (tmp_path / "row.json").write_text(json.dumps(content))
+        return bool(ablate.scored(experiment, tmp_path, flags))
+
+    assert same(held, experiment, {"most": 40, "only": ("fsq",)})
+    assert not same(held, experiment, {"most": 50})
     # A file without them is of nothing that is known.
     for lacking in (3, {}, {"flags": {}}, {"experiment": held["experiment"]}):
-        assert not ablate._same(lacking, experiment, {})
+        assert not same(lacking, experiment, {})
     other = replaced(experiment, {"run.steps": experiment.run.steps + 1})
-    assert not ablate._same(held, other, {"most": 40})
+    assert not same(held, other, {"most": 40})

@@ -113,15 +113,15 @@ def parse(
         family, dot, member = name.partition(".")
         if dot and family in given:
             raise BadInput(
-                f"--{_dashed(family)} is of all and --{_dashed(name)} of one; write "
+                f"--{dashed(family)} is of all and --{dashed(name)} of one; write "
                 "either"
             )
         annotation = known[family + dot][0]
-        value = parse_value(text, annotation, f"--{_dashed(name)}")
+        value = parse_value(text, annotation, f"--{dashed(name)}")
         if more := _twice(value, annotation):
-            raise BadInput(f"--{_dashed(name)}: {more} is there twice; write it once")
+            raise BadInput(f"--{dashed(name)}: {more} is there twice; write it once")
         if value == "" and not dot:  # as a path it would be the current folder
-            raise BadInput(f"--{_dashed(name)}=: write a value, or leave it out")
+            raise BadInput(f"--{dashed(name)}=: write a value, or leave it out")
         if dot:
             values.setdefault(family, {})[member] = value
         else:
@@ -145,7 +145,7 @@ def parse(
         sys.exit(0)
     for name in needed:
         if not values.get(name):
-            raise BadInput(f"write --{_dashed(name)}=..., {known[name][1]}")
+            raise BadInput(f"write --{dashed(name)}=..., {known[name][1]}")
     return Command(
         experiment=experiment,
         workdir=workdir,
@@ -173,7 +173,7 @@ def _split(
             continue
         key, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not key:
-            listed = ", ".join(f"--{_dashed(option)}" for option in known)
+            listed = ", ".join(f"--{dashed(option)}" for option in known)
             raise BadInput(f"{word!r} is no option; there are {listed}")
         dotted = stage is not None and key.startswith("config.")
         name = key.removeprefix("config.") if dotted else key.replace("-", "_")
@@ -217,8 +217,8 @@ def _advice(name: str, known: Flags, stage: type | None) -> str:
         return "write --config=FILE or --config.FIELD=VALUE"
     nearest = close(name, known)
     if nearest:
-        return f"did you mean --{_dashed(nearest)}?"
-    return "there are " + ", ".join(f"--{_dashed(option)}" for option in known)
+        return f"did you mean --{dashed(nearest)}?"
+    return "there are " + ", ".join(f"--{dashed(option)}" for option in known)
 
 
 def _experiment(
@@ -241,6 +241,6 @@ def _experiment(
     return experiment
 
 
-def _dashed(name: str) -> str:
+def dashed(name: str) -> str:
     """As it is written; of a family, "given.", with what stands behind its dot."""
     return name.replace("_", "-") + ("NAME" if name.endswith(".") else "")

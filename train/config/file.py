@@ -51,31 +51,25 @@ def load_config(path: str | Path, variant: str | None = None) -> Experiment:
     a file that fails, with the line in it that did. What it is made of may from then on
     be read, too; see `train.config.packages`.
     """
-    found = _loaded(path, variant)
-    trust(packages_of(found))
-    return found
-
-
-def _loaded(path: str | Path, variant: str | None) -> Experiment:
     path, module = _run_file(path)
     config = getattr(module, "CONFIG", None)
     if not isinstance(config, Experiment):
         raise BadInput(f"{path} has no experiment; write CONFIG = StageOne(...) in it")
-    if variant is None:
-        return config
-    variants = getattr(module, "VARIANTS", {})
-    if variant not in variants:
-        raise BadInput(f"{path} has no variant {variant!r}; {near(variant, variants)}")
-    found = variants[variant]
-    if isinstance(found, dict):
-        try:
-            return replaced(config, found)
-        except BadInput as error:
-            raise BadInput(f"{path}: VARIANTS[{variant!r}]: {error}") from error
-    if not isinstance(found, type(config)):
-        raise BadInput(
-            f"{path}: VARIANTS[{variant!r}] is no {type(config).__name__} as CONFIG is"
-        )
+    found = config
+    if variant is not None:
+        variants = getattr(module, "VARIANTS", {})
+        if variant not in variants:
+            known = near(variant, variants)
+            raise BadInput(f"{path} has no variant {variant!r}; {known}")
+        found, at = variants[variant], f"{path}: VARIANTS[{variant!r}]"
+        if isinstance(found, dict):
+            try:
+                found = replaced(config, found)
+            except BadInput as error:
+                raise BadInput(f"{at}: {error}") from error
+        if not isinstance(found, type(config)):
+            raise BadInput(f"{at} is no {type(config).__name__} as CONFIG is")
+    trust(packages_of(found))
     return found
 
 

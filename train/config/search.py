@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from train.config.options.paths import children, written
+from train.config.options.paths import ABSENT, children, written
 from train.errors import BadInput
 from vqdit.fields import Checked, Count, Finite, Natural, Seed, TwoOrMore
 
@@ -236,11 +236,8 @@ def held_by(experiment: Any, space: Space) -> dict[str, Any]:
     for path in space:
         value = experiment
         for name in path.split("."):
-            parts = children(value) or {}
-            if name not in parts:
-                break
-            value = parts[name]
-        else:
+            value = (children(value) or {}).get(name, ABSENT)
+        if value is not ABSENT:
             found[path] = value
     return found
 
