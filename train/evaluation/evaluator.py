@@ -117,15 +117,29 @@ def examples(
     """
     held = open_examples(data, train)
     index = held.spaced() if index is None else index
-    process, processes = hosts.share() if divided else (0, 1)
-    size = min(affordable(math.prod(data.shape)), -(-len(index) // processes))
 
     def take(ranks: np.ndarray) -> Batch:
         return held.take(index[ranks]) | {"index": index[ranks]}
 
+    size = affordable(math.prod(data.shape))
+    return in_turn(take, len(index), size, data.threads, doing, divided)
+
+
+def in_turn(
+    take: Callable[[np.ndarray], Batch],
+    count: int,
+    size: int,
+    threads: int,
+    doing: str,
+    divided: bool = True,
+) -> Iterator[Batch]:
+    """take(ranks) of 0 to `count`, at most `size` at a time and as many each time, as
+    `examples` has them, which see."""
+    process, processes = hosts.share() if divided else (0, 1)
+    size = min(size, -(-count // processes))
     rows, step = np.arange(size) + size * process, size * processes
-    found = once(take, len(index), step, rows=rows, threads=data.threads)
-    found = progress(found, doing, -(-len(index) // step), "batch")
+    found = once(take, count, step, rows=rows, threads=threads)
+    found = progress(found, doing, -(-count // step), "batch")
     return (batch for batch in found if batch["valid"].any())
 
 

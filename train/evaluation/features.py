@@ -58,11 +58,8 @@ class Latents(FeatureNetwork):
         }
 
     def features(self, x):
-        return chunked(self._pooled, x)
-
-    def _pooled(self, x):
-        z = self.codec.latents(signal(self.codec, x))
-        return _cell_means(z, self.cells)
+        latents = lambda part: self.codec.latents(signal(self.codec, part))
+        return chunked(lambda part: _cell_means(latents(part), self.cells), x)
 
 
 @functools.partial(jax.jit, static_argnums=1)

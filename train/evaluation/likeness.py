@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from train.evaluation.evaluator import Evaluator, FeatureNetwork, examples, grouped
-from train.evaluation.means import Mean, or_none
-from train.modalities import Batch, Modality
+from train.evaluation.means import Mean, or_none, right
+from train.modalities import Modality
 from vqdit.metrics import (
     FeatureStatistics,
     feature_sums,
@@ -28,12 +28,7 @@ COPY = 1 / 3  # of the distance of new data, below which a sample counts as a co
 def accuracy(judge: Judge, of: str = "x", name: str = "accuracy") -> Mean:
     """Share of signals, the entry `of`, in which a judge hears or sees their label; of
     those that have one, None where none has."""
-
-    def right(batch: Batch) -> np.ndarray:
-        same = judge.predict(batch[of]) == batch["label"]
-        return np.where(batch["label"] >= 0, same, np.nan)
-
-    return Mean(name, right, or_none)
+    return Mean(name, right(lambda batch: judge.predict(batch[of])), or_none)
 
 
 class RealFeatures(NamedTuple):

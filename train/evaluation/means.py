@@ -24,6 +24,17 @@ def where_there(values: Values) -> Values:
     return known
 
 
+def right(classes: Values) -> Values:
+    """1 of the examples whose "label" is the class that is said, 0 of others; nan of
+    those that have none."""
+
+    def values(batch: Batch) -> np.ndarray:
+        same = np.asarray(classes(batch)) == batch["label"]
+        return np.where(batch["label"] >= 0, same, np.nan)
+
+    return values
+
+
 @dataclasses.dataclass(frozen=True)
 class Mean(Evaluator):
     """The mean of all values that are not nan; nan of none.

@@ -65,9 +65,9 @@ def probed(
     return Probed(train.shape[1], linear, strength, neighbours, nearest, scaled)
 
 
-def validation(labels: Int[np.ndarray, "n"], seed: int = 0) -> np.ndarray:
+def validation(labels: Int[np.ndarray, "n"]) -> np.ndarray:
     """bool (n,): a fifth of each class, rounded down. Raises BadInput for too few."""
-    draw, found = np.random.default_rng(seed), np.zeros(len(labels), bool)
+    draw, found = np.random.default_rng(0), np.zeros(len(labels), bool)
     for label in np.unique(labels):
         rows = draw.permutation(np.flatnonzero(labels == label))
         found[rows[: int(VALIDATION * len(rows))]] = True

@@ -65,13 +65,9 @@ class Reference:
     def heldout(self) -> dict[str, Any]:
         """Of the held-out part: "features", RealFeatures; a judge's "accuracy";
         "apart" and "copied_share" (see Memorisation)."""
-        held = open_examples(self.data, False)
-        judge: Any = self.network  # which it is where there are classes
-        parts: list[Evaluator] = [Likeness(self.network, held.spaced(NEIGHBOURS))]
-        parts += [accuracy(judge)] if self.judges else []
-        parts += [Memorisation(self.data)] if self.copies else []
+        kept = open_examples(self.data, False).spaced(NEIGHBOURS)
         batches = examples(self.data, False, doing="held-out part")
-        return evaluated(Several(parts), grouped(batches))
+        return evaluated(self._compared(kept, {}), grouped(batches))
 
     @functools.cached_property
     def train(self) -> tuple[FeatureStatistics, np.ndarray]:
@@ -98,14 +94,19 @@ class Reference:
     def evaluator(self, count: int, of: str = "x", prefix: str = "") -> Evaluator:
         """Of `count` samples, the entry `of`, with their "index" and, for a judge,
         "label": its accuracy, Fréchet distance, neighbourhoods and memorisation."""
-        kept, own = np.arange(min(count, NEIGHBOURS)), prefix + self.prefix
-        real = self.heldout["features"]
-        judge: Any = self.network
-        parts: list[Evaluator] = [Likeness(self.network, kept, real, of, own)]
+        kept = np.arange(min(count, NEIGHBOURS))
+        return self._compared(kept, self.heldout, of, prefix)
+
+    def _compared(self, kept, held: Mapping[str, Any], of="x", prefix="") -> Several:
+        """With the held-out part, by what is known of it, if anything is."""
+        judge: Any = self.network  # which it is where there are classes
+        parts: list[Evaluator] = []
         if self.judges:
-            parts.insert(0, accuracy(judge, of, f"{prefix}accuracy"))
+            parts.append(accuracy(judge, of, f"{prefix}accuracy"))
+        how = held.get("features"), of, prefix + self.prefix
+        parts.append(Likeness(self.network, kept, *how))
         if self.copies:
-            parts.append(Memorisation(self.data, self.heldout["apart"], of, prefix))
+            parts.append(Memorisation(self.data, held.get("apart"), of, prefix))
         return Several(parts)
 
     def figures(self, count: int, prefix: str = "") -> dict[str, Any]:

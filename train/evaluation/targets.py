@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,14 @@ class Labelled:
     rows: Int[np.ndarray, "n"]
     classes: Int[np.ndarray, "n"]
 
-    def batches(self, doing: str) -> Iterator[Batch]:
-        return examples(self.data, self.train, self.rows, divided=False, doing=doing)
-
     def gathered(
         self, made: Callable[[Batch], Mapping[str, np.ndarray]], doing: str
     ) -> dict[str, np.ndarray]:
         """What is made of each batch, rows of numbers by name, of all examples."""
         found: dict[str, np.ndarray] = {}
         done = 0
-        for batch in self.batches(doing):
+        how = (self.data, self.train, self.rows, False)
+        for batch in examples(*how, doing=doing):
             valid = batch["valid"]
             end = done + int(valid.sum())
             for name, x in made(batch).items():

@@ -249,3 +249,32 @@ def test_a_pair_is_scored_under_the_noise_of_the_row_that_is_scored(told):
     assert ids == [60] * 3 + [40] * 3
     assert pairs.tolist() == [299, 298, 297, 99, 98, 97]
     assert costs.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("size", [3, 100])
+def test_an_example_keeps_what_is_scored_and_meets_all_that_is_given(size, monkeypatch):
+    """A scorer of known scores: how far what is given is from what is scored."""
+    a, b = np.array([3.0, 1, 4, 1.5]), np.array([1.0, 1.4, 3.2, 9])
+    known = np.array([1.0, 1, 0, 1])
+    batch = {
+        "streams": {"a": a, "b": b},
+        "known": {"b": known},
+        "label": np.array([5, 6, 7, 8]),
+    }
+    chosen, sizes = np.array([1, 3]), set()
+
+    def score(places, pair):
+        sizes.add(len(places))
+        np.testing.assert_array_equal(pair["label"], batch["label"][places])
+        np.testing.assert_array_equal(pair["streams"]["a"], a[places])
+        apart = np.abs(pair["streams"]["a"] - pair["streams"]["b"])
+        return types.SimpleNamespace(nats=apart * (2 - pair["known"]["b"]))
+
+    scorer = types.SimpleNamespace(of=("a",))
+    made = types.SimpleNamespace(scorer=scorer, score=score)
+    made.arguments = lambda pair: {"pair": pair}
+    monkeypatch.setattr("train.evaluation.crossings.bounds.BATCH", size)
+    found = rank_costs(made, batch, np.arange(4), chosen)
+    wanted = np.abs(a[chosen][:, None] - b) * (2 - known)
+    np.testing.assert_array_equal(found, wanted)
+    assert sizes == {min(size, 8)}

@@ -149,16 +149,17 @@ def test_beside_boxes_stand_detectors_with_what_they_were_given(monkeypatch):
         answers={"boxes": answer}, generator=generator, joint=joint
     )
     crossing = Crossing(("photo", "word"), "boxes")
-    beside = module._beside(of, crossing, True, True, ({}, 3), 9, None)
+    parts, more, budgets = module._beside(of, crossing, True, True, ({}, 3), 9, None)
     given = ("photo", "word"), "boxes", boxes, {"word": 7}
     assert asked == [(("boxes", True), *given, 3)]
-    assert beside["budgets"] == {"cnn": budget} and "cnn" in beside["parts"]
+    assert budgets == {"cnn": budget} and "cnn" in parts
     whole = np.array([[[0.0, 0, 1, 1, 0]]])
     batch = {"x": whole, "truth": whole, "there": np.ones(1, bool)}
     batch |= {"index": np.zeros(1, int)}
-    batch |= beside["more"](batch)
-    assert evaluated(beside["parts"]["cnn"], [batch])["iou"] == 1
+    batch |= more(batch)
+    assert evaluated(parts["cnn"], [batch])["iou"] == 1
     for exact, baselines in ((False, True), (True, False)):
-        beside = module._beside(of, crossing, exact, baselines, ({}, None), 9, None)
-        assert not beside["budgets"] and "cnn" not in beside["parts"]
+        how = (crossing, exact, baselines, ({}, None), 9, None)
+        parts, _, budgets = module._beside(of, *how)
+        assert not budgets and "cnn" not in parts
     assert len(asked) == 1

@@ -6,9 +6,9 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from train.evaluation.crossings.answers import says
 from train.evaluation.estimates import Estimate, Posterior, Proportion, mean, roc_auc
 from train.evaluation.evaluator import evaluated
+from train.evaluation.means import right
 
 DRAW = np.random.default_rng(0)
 PARTS = np.split(np.random.default_rng(1).permutation(400), [150])
@@ -121,7 +121,7 @@ def test_what_is_drawn_and_what_a_classifier_says_differ_so_too():
     each = {"label": label, "said": said, "there": np.ones(400, bool)}
     each |= {"rank": np.arange(400), "index": 7 * np.arange(400)}
     batches = [{name: x[rows] for name, x in each.items()} for rows in PARTS]
-    drawn = says("accuracy", lambda batch: batch["said"])
+    drawn = Proportion("accuracy", right(lambda batch: batch["said"]))
     classifier = Posterior(lambda batch: np.eye(3)[batch["said"]], 3, 400)
     mine, other = (evaluated(x, batches)["accuracy"] for x in (drawn, classifier))
     assert mine == other and (mine - other).interval == [0, 0]

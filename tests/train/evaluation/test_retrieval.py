@@ -9,7 +9,6 @@ from train.evaluation.crossings import retrieval
 from train.evaluation.crossings.retrieval import (
     Nearest,
     nearest_costs,
-    pair_costs,
     ranks,
     retrieved,
     with_all,
@@ -31,32 +30,6 @@ def test_by_chance_the_rank_is_the_middle():
     figures = retrieved(ranks(costs, np.arange(4000) % 100))
     assert figures["mean_rank"] == pytest.approx(50.5, abs=4 * 28.9 / 4000**0.5)
     assert figures["first_10_share"] == pytest.approx(0.1, abs=4 * 0.3 / 4000**0.5)
-
-
-@pytest.mark.parametrize("size", [3, 100])
-def test_an_example_keeps_what_is_scored_and_meets_all_that_is_given(size):
-    """A scorer of known scores: how far what is given is from what is scored."""
-    a, b = np.array([3.0, 1, 4, 1.5]), np.array([1.0, 1.4, 3.2, 9])
-    known = np.array([1.0, 1, 0, 1])
-    batch = {
-        "streams": {"a": a, "b": b},
-        "known": {"b": known},
-        "label": np.array([5, 6, 7, 8]),
-    }
-    chosen, sizes = np.array([1, 3]), set()
-
-    def nats(places, pair):
-        sizes.add(len(places))
-        np.testing.assert_array_equal(pair["label"], batch["label"][places])
-        np.testing.assert_array_equal(pair["streams"]["a"], a[places])
-        return np.abs(pair["streams"]["a"] - pair["streams"]["b"]) * (
-            2 - pair["known"]["b"]
-        )
-
-    found = pair_costs(nats, batch, chosen, ("a",), size)
-    wanted = np.abs(a[chosen][:, None] - b) * (2 - known)
-    np.testing.assert_array_equal(found, wanted)
-    assert sizes == {min(size, 8)}
 
 
 def test_edits_are_the_fewest():

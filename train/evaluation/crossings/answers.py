@@ -18,8 +18,9 @@ from train.evaluation.crossings.overlap import central, paired
 from train.evaluation.crossings.rivals import VALUES
 from train.evaluation.estimates import Proportion, Resampled, explained, mean
 from train.evaluation.evaluator import Evaluator, Evaluators
-from train.evaluation.means import Values, where_there
+from train.evaluation.means import right, where_there
 from train.modalities import Batch, Modality
+from train.modalities.shown import class_words
 from train.pipeline import JointExamples, having, open_examples, spaced
 from vqdit.shapes import Bool, Int
 
@@ -74,8 +75,7 @@ class Answer:
     def word(self, x: Any) -> str:
         """One that is no signal, in a few words."""
         if self.source == "label":
-            names = open_examples(self.data, True).class_names
-            return names[int(x)] if 0 <= int(x) < len(names) else str(int(x))
+            return class_words([x], open_examples(self.data, True).class_names)[0]
         if self.source == "boxes":
             return f"{int((np.asarray(x)[..., 4] >= 0).sum())} boxes"
         return self.tokenizer.said([x])[0]
@@ -99,7 +99,8 @@ class Answer:
         found: list[Evaluator] = []
         if self.read is not None:
             read = self.read
-            found.append(says("accuracy", lambda batch: read(batch[of])))
+            true = where_there(right(lambda batch: read(batch[of])))
+            found.append(Proportion("accuracy", true))
         if exact:
             found += BY_SOURCE[self.source](self, of)
         return found
@@ -118,16 +119,6 @@ class Answer:
         batch = joint.take(rows)
         there = having(batch, [self.name])
         return usual(self.truth(batch), there) if there.any() else None
-
-
-def says(name: str, classes: Values) -> Proportion:
-    """The share of examples of a known class that are said to be of it."""
-
-    def right(batch: Batch) -> np.ndarray:
-        same = np.asarray(classes(batch)) == batch["label"]
-        return np.where(batch["label"] >= 0, same, np.nan)
-
-    return Proportion(name, where_there(right))
 
 
 def usual(said: Any, there: Bool[np.ndarray, "n"]) -> Any:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from train.errors import BadInput
-from train.evaluation.crossings.retrieval import pair_costs
 from train.evaluation.drawing import first_shown, presented
 from train.evaluation.evaluator import reconstruct
 from train.modalities import Batch
@@ -195,8 +194,16 @@ def rank_costs(
 ) -> Float[np.ndarray, "n k"]:
     """Nats of the chosen examples of a batch, each given what every one of it has,
     under the noise of its row."""
-
-    def nats(places, pairs):
-        return bounds.score(rows[places], **bounds.arguments(pairs)).nats
-
-    return pair_costs(nats, batch, chosen, bounds.scorer.of, BATCH)
+    k, of = len(rows), bounds.scorer.of
+    pairs = np.arange(len(chosen) * k)
+    size, found = min(BATCH, len(pairs)), np.empty(len(pairs))
+    for start in progress(range(0, len(pairs), size), "ranking", unit="batch"):
+        # The last batch is filled up, so that there is one program.
+        part = np.minimum(np.arange(start, start + size), len(pairs) - 1)
+        own, other = chosen[pairs[part] // k], pairs[part] % k
+        pair: Batch = {"label": batch["label"][own]}
+        for part_of in ("streams", "known"):
+            values = batch[part_of].items()
+            pair[part_of] = {n: v[own if n in of else other] for n, v in values}
+        found[part] = bounds.score(rows[own], **bounds.arguments(pair)).nats
+    return found.reshape(len(chosen), k)

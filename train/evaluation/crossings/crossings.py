@@ -140,19 +140,19 @@ def crossings(
             with hosts.together():
                 if answer is None or not answer.evaluators(exact=exact):
                     continue
-                beside = _beside(of, crossing, exact, baselines, learning, num, key)
-            budgets = beside.pop("budgets")
+                how = (crossing, exact, baselines, learning, num, key)
+                parts, more, budgets = _beside(of, *how)
             for scale in scales:
                 who = _who(scale)
-                parts = {who: Several(answer.evaluators(exact=exact))}
+                mine = {who: Several(answer.evaluators(exact=exact))}
                 batches = of.batches(crossing, num, f"{crossing.name}, {who}")
                 said = of.said(crossing, batches, key, samplers[crossing, scale])
-                evaluator = Beside(parts | beside.pop("parts", {}))
-                more = beside.pop("more", lambda batch: {})
-                figures = evaluated(evaluator, (batch | more(batch) for batch in said))
+                batches = (batch | more(batch) for batch in said)
+                figures = evaluated(Beside(mine | parts), batches)
                 for name in figures.keys() & budgets.keys():
                     figures[name] |= {"budget": budgets[name]}
                 found[crossing.name] = found.get(crossing.name, {}) | figures
+                parts, more = {}, lambda batch: {}  # once, whatever the scale
         if not found:
             streams = ", ".join(generator.streams)
             raise BadInput(f"nothing can be told of what is drawn of {streams}")
@@ -229,9 +229,9 @@ def _judges(of: Crossings, references: References) -> dict[tuple[str, str], Any]
     return found
 
 
-def _beside(of: Crossings, crossing, exact, baselines, learning, num, key) -> dict:
-    """What needs no draw: `parts` of a Beside, `more`, what puts into a batch what they
-    read, and `budgets` of those that have learned; learning: judges and steps of
+def _beside(of: Crossings, crossing, exact, baselines, learning, num, key) -> tuple:
+    """(parts of a Beside that need no draw, what makes the entries of a batch that they
+    read, budgets of those that have learned); learning: judges and steps of
     `Rivals`."""
     judges, steps = learning
     answer, entries, budgets = of.answers[crossing.want], {}, {}
@@ -271,11 +271,8 @@ def _beside(of: Crossings, crossing, exact, baselines, learning, num, key) -> di
             parts[who] = Posterior(entry, classes, num)
         entries |= scored
     parts = {who: part for who, part in parts.items() if part != Several([])}
-    return {
-        "parts": parts,
-        "budgets": budgets,
-        "more": lambda batch: {name: each(batch) for name, each in entries.items()},
-    }
+    more = lambda batch: {name: each(batch) for name, each in entries.items()}
+    return parts, more, budgets
 
 
 def _nearest(near: Nearest, crossing, answer: Answer, batch: Batch) -> Any:

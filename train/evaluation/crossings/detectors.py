@@ -12,12 +12,14 @@ import numpy as np
 import optax
 
 from train.evaluation.crossings.rivals import (
+    Given,
     Rival,
     flat,
     held_at_once,
     parameters,
     principal,
     spent,
+    standardised,
 )
 from train.evaluation.judge import BATCH, after_batches, side_of, widths
 from train.modalities import Batch
@@ -34,7 +36,6 @@ MATCHED = 4  # boxes of a picture, at most, that are matched in every order
 EDGES, OVERLAP = 5.0, 2.0  # weights of arXiv:2005.12872, section A.4
 
 Drawn = Float[np.ndarray, "n *frames k 5"]
-Given = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,13 +73,11 @@ class Detectors:
         kept = self._taken(rows[some])
         found = {"pca": self._regressions(kept)}
         if any(name not in self.books for name in self.given):
-            if len(some) == len(rows):  # all are in memory
-                take = lambda at: jax.tree.map(lambda x: x[at], kept)
-                found["cnn"] = self._network(take, len(rows), 0)
-            else:
-                threads = max(self.train.data[name].threads for name in self.given)
+            take, threads = lambda at: jax.tree.map(lambda x: x[at], kept), 0
+            if len(some) < len(rows):  # not all are in memory
                 take = lambda at: self._taken(rows[at])
-                found["cnn"] = self._network(take, len(rows), threads)
+                threads = max(self.train.data[name].threads for name in self.given)
+            found["cnn"] = self._network(take, len(rows), threads)
         return found
 
     def _taken(self, rows: Int[np.ndarray, "n"]) -> Batch:
@@ -99,14 +98,8 @@ class Detectors:
 
         start, x = time.monotonic(), kept["streams"]
         maps = {n: principal(flat(self.books.get(n)), x[n]) for n in self.given}
-
-        def seen(streams: Given) -> np.ndarray:
-            return np.concatenate([f(streams[n]) for n, f in maps.items()], 1)
-
-        own, there = seen(x), kept["there"]
-        center, scale = own.mean(0), own.std(0) + 1e-6
-        own = ((own - center) / scale)[there]
-        true = kept["boxes"][there]
+        own, seen = standardised(maps, x)
+        own, true = own[kept["there"]], kept["boxes"][kept["there"]]
         true = true.reshape(len(true), -1, 5)  # places of all frames
 
         def fitted(true: Float[np.ndarray, "n 5"]) -> Callable[[np.ndarray], Drawn]:
@@ -124,7 +117,7 @@ class Detectors:
         shape = kept["boxes"].shape[1:]
 
         def says(batch: Batch) -> Drawn:
-            x = (seen(batch["streams"]) - center) / scale
+            x = seen(batch["streams"])
             return np.stack([place(x) for place in places], 1).reshape(-1, *shape)
 
         return Rival(says, spent(len(own), start))

@@ -11,12 +11,10 @@ from scipy.special import log_softmax
 from train.errors import BadInput
 from train.evaluation.crossings.answers import Answer
 from train.evaluation.drawing import BATCH, presented, restored, several
-from train.evaluation.evaluator import affordable
+from train.evaluation.evaluator import affordable, in_turn
 from train.evaluation.means import Values
 from train.modalities import Batch, Modality
-from train.pipeline import JointExamples, having, once, open_examples, spaced
-from train.progress import progress
-from train.runtime import hosts
+from train.pipeline import JointExamples, having, open_examples, spaced
 from vqdit.shapes import Int
 from vqdit.trained.generator import Generator
 
@@ -99,10 +97,8 @@ class Crossings:
         all; "index" in the data and "rank" among `num`."""
         joint, answer = self.joint(crossing), self.answers[crossing.want]
         every = joint.like(self.among) if self.among else np.arange(len(joint))
-        index, (process, processes) = every[spaced(len(every), num)], hosts.share()
-        count = len(index)
+        index = every[spaced(len(every), num)]
         values = sum(math.prod(data.shape) for data in joint.data.values())
-        size = min(BATCH, affordable(values), -(-count // processes))
 
         def take(ranks: np.ndarray) -> Batch:
             batch = joint.take(index[ranks]) | {"rank": ranks, "index": index[ranks]}
@@ -110,12 +106,9 @@ class Crossings:
             batch["there"] = having(batch, (*crossing.given, crossing.want))
             return batch | {"truth": answer.truth(batch)}
 
-        step = size * processes
-        rows = np.arange(size) + size * process
-        found = once(take, count, step, rows=rows, threads=0)
-        for batch in progress(found, doing, -(-count // step), "batch"):
-            if batch["valid"].any():
-                yield batch | {"there": batch["there"] & batch["valid"]}
+        size = min(BATCH, affordable(values))
+        for batch in in_turn(take, len(index), size, 0, doing):
+            yield batch | {"there": batch["there"] & batch["valid"]}
 
     def said(self, crossing: Crossing, batches, key, draw) -> Iterator[Batch]:
         """The same with what a sampler draws of the wanted stream, "said"."""

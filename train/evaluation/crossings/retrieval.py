@@ -11,7 +11,6 @@ from train.evaluation.crossings.rivals import flat_signals, principal
 from train.evaluation.texts import edits
 from train.modalities import Batch
 from train.pipeline import JointExamples, having, spaced
-from train.progress import progress
 from vqdit.shapes import Float, Int
 from vqdit.tokenizer.text import Text
 
@@ -37,34 +36,6 @@ def retrieved(found: Float[np.ndarray, "n"]) -> dict[str, float]:
         "first_share": float((found < 1.5).mean()),
         f"first_{FIRST}_share": float((found < FIRST + 0.5).mean()),
     }
-
-
-def pair_costs(
-    nats: Callable[[Int[np.ndarray, "p"], Batch], Any],
-    batch: Batch,
-    chosen: Int[np.ndarray, "n"],
-    of: Collection[str],
-    size: int,
-) -> Float[np.ndarray, "n k"]:
-    """The nats of the chosen examples of a batch, each given what every one of the
-    batch has, by `nats` of `size` pairs at a time.
-
-    nats: (places in the batch, a batch of as many pairs) -> nats. of: the streams that
-        are an example's own in each of its pairs; all others are the candidate's.
-    """
-    k = len(batch["label"])
-    pairs = np.arange(len(chosen) * k)
-    size, found = min(size, len(pairs)), np.empty(len(pairs))
-    for start in progress(range(0, len(pairs), size), "ranking", unit="batch"):
-        # The last batch is filled up, so that there is one program.
-        part = np.minimum(np.arange(start, start + size), len(pairs) - 1)
-        own, other = chosen[pairs[part] // k], pairs[part] % k
-        pair = {"label": batch["label"][own]}
-        for part_of in ("streams", "known"):
-            values = batch[part_of].items()
-            pair[part_of] = {n: v[own if n in of else other] for n, v in values}
-        found[part] = nats(own, pair)
-    return found.reshape(len(chosen), k)
 
 
 def with_all(

@@ -26,6 +26,7 @@ VALUES = 2**27  # of training signals that are fitted at once
 # Scores of classes (n, classes), or boxes.
 Answers = Callable[[Batch], np.ndarray]
 FeatureMap = Callable[[Shaped[np.ndarray, "n *shape"]], Float[np.ndarray, "n d"]]
+Given = Mapping[str, np.ndarray]
 
 
 class Rival(NamedTuple):
@@ -118,21 +119,29 @@ class Rivals:
     def _regression(self, features: Mapping[str, FeatureMap], x, labels) -> Answers:
         from sklearn.linear_model import LogisticRegression  # slow to import
 
-        def together(streams: Mapping[str, Any]) -> np.ndarray:
-            return np.concatenate([f(streams[n]) for n, f in features.items()], 1)
-
-        own = together(x)
-        center, scale = own.mean(0), own.std(0) + 1e-6
-        model = LogisticRegression(max_iter=1000)
-        model.fit((own - center) / scale, labels)
+        own, seen = standardised(features, x)
+        model = LogisticRegression(max_iter=1000).fit(own, labels)
 
         def scores(batch: Batch) -> np.ndarray:
             found = np.zeros((len(batch["label"]), self.classes))
-            seen = (together(batch["streams"]) - center) / scale
-            found[:, model.classes_] = model.predict_proba(seen)
+            found[:, model.classes_] = model.predict_proba(seen(batch["streams"]))
             return found
 
         return scores
+
+
+def standardised(
+    features: Mapping[str, FeatureMap], x: Given
+) -> tuple[Float[np.ndarray, "n d"], Callable[[Given], Float[np.ndarray, "n d"]]]:
+    """(features of these streams, what makes them of others), all in units of the
+    spread that these have."""
+
+    def together(streams: Given) -> np.ndarray:
+        return np.concatenate([f(streams[n]) for n, f in features.items()], 1)
+
+    own = together(x)
+    center, scale = own.mean(0), own.std(0) + 1e-6
+    return (own - center) / scale, lambda x: (together(x) - center) / scale
 
 
 def held_at_once(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from train.evaluation.crossings.questions import Crossing, Crossings
+from train.modalities.shown import class_words
 from train.pipeline import open_examples
 from train.report import run_pages
 from train.report.pages import table
@@ -77,10 +78,10 @@ def _section(of: Crossings, crossing, title: str, found: Mapping[str, Any]) -> S
     elif (reader := answers[want].read) is not None:
         read = reader(np.stack(found["said"]))
         classes = open_examples(answers[want].data, True).class_names
-        told = lambda y: classes[y] if 0 <= y < len(classes) else str(y)
+        told = lambda y: class_words([y], classes)[0]
         for i, (mine, true) in enumerate(zip(read, found["label"], strict=True)):
-            wrong = "" if mine == true else f"reads {told(int(mine))}"
-            names[i] = ", ".join(filter(None, (names[i] or told(int(true)), wrong)))
+            wrong = "" if mine == true else f"reads {told(mine)}"
+            names[i] = ", ".join(filter(None, (names[i] or told(true), wrong)))
     contract = lambda name: answers[name].tokenizer.contract
     for name in crossing.given:
         if answers[name].source:

@@ -1,6 +1,5 @@
 """Sound that comes back: understood, alike, and what it costs."""
 
-import functools
 import math
 from typing import Any
 
@@ -34,9 +33,11 @@ def sound(score: Measures) -> Evaluators:
     if judge is not None:
         score.known["judge"] = judge.protocol
         yield accuracy(judge, "x", "accuracy_originals")
-    if judge is not None and module.front is not None:
-        alone = functools.partial(_there_and_back, module.front)
-        score.beside.append(lambda batch: {"front": np.asarray(alone(batch["x"]))})
+    if judge is not None and (front := module.front) is not None:
+        # What it loses by itself; it has no variables of its own.
+        alone: Any = lambda x: front.apply({}, front.apply({}, x), method="invert")
+        back = jax.jit(lambda x: alone(x).clip(-1, 1))
+        score.beside.append(lambda batch: {"front": np.asarray(back(batch["x"]))})
         yield accuracy(judge, "front", "accuracy_front_only")
     clip = (data.length, data.rate)
     yield from score.use(sound=clip)
@@ -69,11 +70,3 @@ def _alike(front, judge, name) -> Evaluators:
     yield Median("si_sdr_median_db", ratio, or_none, DECIBELS)
     if judge is not None:
         yield accuracy(judge, name)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _there_and_back(front, x):
-    """What the front end loses by itself."""
-    # A bound front belongs to its tokenizer; a front end has no variables of its own.
-    features = front.apply({}, x)
-    return front.apply({}, features, method="invert").clip(-1, 1)
