@@ -143,7 +143,7 @@ def test_each_of_three_streams_is_drawn_from_the_one_before_it(monkeypatch):
 
     def medians(functions, repeats):
         timed.append((list(functions.values()), repeats))
-        return {name: (100 + i, i) for i, name in enumerate(functions)}
+        return {n: {"ms": 100 + i, "cpu_ms": i} for i, n in enumerate(functions)}
 
     monkeypatch.setattr(costs, "medians", medians)
     rows = stream_costs(experiment, 5, 9)
@@ -214,11 +214,14 @@ def test_a_search_counts_a_product_of_each_vector_and_code(monkeypatch):
 def test_the_rows_are_of_the_models_that_they_name():
     rows = machine._items(False)
     asked = {name: (row.func, row.args) for name, row in rows.items()}
-    product, search = machine._product, machine._search
-    assert asked["product bfloat16"] == (product, ("bfloat16", None, ()))
-    assert asked["product float32"] == (product, ("float32", None, ()))
-    assert asked["product float32 exact"] == (product, ("float32", "highest", ()))
-    assert asked["copy"] == (machine._copy, (None,))
+    search, product = machine._search, ("GFLOP/s", machine.matrix_rate)
+    for name, *how in (
+        ("bfloat16", "bfloat16", None),
+        ("float32", "float32", None),
+        ("float32 exact", "float32", "highest"),
+    ):
+        assert asked[f"product {name}"] == (machine._rate, (*product, *how, ()))
+    assert asked["copy"] == (machine._rate, ("GB/s", machine.copy_rate, None))
     for k, d in ((16_384, 8), (262_144, 8), (262_144, 256)):
         assert asked[f"search {k:,} x {d}"] == (search, (32_768, k, d))
     found = asked["whole search 16,384 x 8"]
@@ -244,8 +247,8 @@ def test_the_rows_are_of_the_models_that_they_name():
                 f"--config.model.block.implementation={kernel}",
             }
     small = machine._items(True)
-    assert small["product bfloat16"].args == ("bfloat16", None, (256,))
-    assert small["copy"].args == (4096,)
+    assert small["product bfloat16"].args[2:] == ("bfloat16", None, (256,))
+    assert small["copy"].args[2:] == (4096,)
     assert small["search 256 x 8"].args == (64, 256, 8)
     assert small["whole search 256 x 8"].args == (64, 256, 8, machine._whole)
 

@@ -21,26 +21,21 @@ def macs(function: Callable, *shapes: Any) -> int:
     return _count(jax.make_jaxpr(function)(*shapes).jaxpr)
 
 
-def _shape(variable: Any) -> tuple[int, ...]:
-    """Of what a product takes or gives, which is an array."""
-    return variable.aval.shape
-
-
-def _count(jaxpr: Jaxpr) -> int:
+def _count(jaxpr: Any) -> int:
     total = 0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
         if name == "dot_general":
             (contracted, _), _ = params["dimension_numbers"]
-            left = _shape(equation.invars[0])
-            out = math.prod(_shape(equation.outvars[0]))
+            left = equation.invars[0].aval.shape
+            out = math.prod(equation.outvars[0].aval.shape)
             total += out * math.prod(left[axis] for axis in contracted)
         elif name == "conv_general_dilated":
-            kernel = _shape(equation.invars[1])
+            kernel = equation.invars[1].aval.shape
             spec = params["dimension_numbers"].rhs_spec
             # Input channels times the window; grouped kernels already hold their share.
             window = math.prod(kernel[axis] for axis in spec[1:])
-            total += math.prod(_shape(equation.outvars[0])) * window
+            total += math.prod(equation.outvars[0].aval.shape) * window
         else:
             inner = [_count(each) for each in _jaxprs(params)]
             if name == "scan":

@@ -15,10 +15,10 @@ COPIED = {"cpu": 1 << 26}  # bytes; elsewhere a gibibyte, which no cache holds
 
 def medians(
     functions: Mapping[str, Callable[[], object]], repeats: int
-) -> dict[str, tuple[float, float]]:
-    """Medians of the functions' times in milliseconds, of the clock and of this
-    process's processors, which other work on the machine stretches less. All are
-    interleaved, after one round of warming up; each waits for its own results."""
+) -> dict[str, dict[str, float]]:
+    """Medians of the functions' times in milliseconds: "ms" of the clock and "cpu_ms"
+    of this process's processors, which other work on the machine stretches less. All
+    are interleaved, after one round of warming up; each waits for its own results."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
     for i in range(repeats + 1):
         for name, function in functions.items():
@@ -27,19 +27,16 @@ def medians(
             if i:
                 passed = (time.perf_counter() - start, time.process_time() - used)
                 times[name].append(passed)
-    return {
-        name: tuple(
-            1e3 * statistics.median(column) for column in zip(*rows, strict=True)
-        )
-        for name, rows in times.items()
-    }
+    middle = lambda rows: [1e3 * statistics.median(x) for x in zip(*rows, strict=True)]
+    names = ("ms", "cpu_ms")
+    return {n: dict(zip(names, middle(x), strict=True)) for n, x in times.items()}
 
 
 def median_ms(
     functions: Mapping[str, Callable[[], object]], repeats: int
 ) -> dict[str, float]:
-    """The first of `medians` alone."""
-    return {name: ms for name, (ms, _) in medians(functions, repeats).items()}
+    """Those of the clock alone."""
+    return {name: found["ms"] for name, found in medians(functions, repeats).items()}
 
 
 def matrix_products(

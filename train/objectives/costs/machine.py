@@ -96,11 +96,12 @@ def _items(small: bool) -> dict[str, Callable[[], dict]]:
     """Name -> function that gives its row, with "gflops" beside the product that they
     are a share "of"."""
     sides = (256,) if small else ()
+    product = partial(_rate, "GFLOP/s", matrix_rate)
     items: dict[str, Callable[[], dict]] = {
-        "product bfloat16": partial(_product, "bfloat16", None, sides),
-        "product float32": partial(_product, "float32", None, sides),
-        "product float32 exact": partial(_product, "float32", "highest", sides),
-        "copy": partial(_copy, 4096 if small else None),
+        "product bfloat16": partial(product, "bfloat16", None, sides),
+        "product float32": partial(product, "float32", None, sides),
+        "product float32 exact": partial(product, "float32", "highest", sides),
+        "copy": partial(_rate, "GB/s", copy_rate, 4096 if small else None),
     }
 
     def dit(name, remat, implementation=None, scan=True):
@@ -122,12 +123,11 @@ def _items(small: bool) -> dict[str, Callable[[], dict]]:
         dit(name, None, scan=False)
     words = SMALL_VQ if small else (f"--config.run.batch={VQ_BATCH}",)
     items["VQ-16"] = partial(_training, VQ, words)
-    n, less = (64, 64) if small else (32_768, 1)
-    for k, d in ((16_384 // less, 8), (262_144 // less, 8), (262_144 // less, 256)):
+    n, few, many = (64, 256, 4096) if small else (32_768, 16_384, 262_144)
+    for k, d in ((few, 8), (many, 8), (many, 256)):
         items[f"search {k:,} x {d}"] = partial(_search, n, k, d)
     # Beside it, all scores at once: they need n x k floats.
-    k = 16_384 // less
-    items[f"whole search {k:,} x 8"] = partial(_search, n, k, 8, _whole)
+    items[f"whole search {few:,} x 8"] = partial(_search, n, few, 8, _whole)
     items["sampler DiT-B/2 50 steps"] = partial(_sampling, small)
     for name in DITS:
         for implementation in get_args(Implementation):
@@ -135,12 +135,8 @@ def _items(small: bool) -> dict[str, Callable[[], dict]]:
     return items
 
 
-def _product(dtype, precision, sides):
-    return {"rate": matrix_rate(dtype, precision, sides), "unit": "GFLOP/s"}
-
-
-def _copy(size):
-    return {"rate": copy_rate(size), "unit": "GB/s"}
+def _rate(unit, of, *how):
+    return {"rate": of(*how), "unit": unit}
 
 
 def _opened(path, words) -> Rehearsal:

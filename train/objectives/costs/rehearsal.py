@@ -19,7 +19,7 @@ from train.runtime.sharding import (
     by_example,
     create_state,
     make_mesh,
-    state_sharding,
+    state_shapes,
 )
 from train.runtime.step import TrainState
 
@@ -95,10 +95,10 @@ class Rehearsal:
         """(the compiled program, the seconds it took, its state as shapes): of the
         given devices, which need not be here. Nothing is placed on them."""
         init, step = self._made
-        shapes = jax.eval_shape(init)
-        layout = state_sharding(shapes, self._rules, self.mesh)
-        state = jax.tree.map(_shape, shapes, layout)
-        batch = jax.tree.map(lambda x: _shape(x, batch_sharding(self.mesh)), self.batch)
+        state = state_shapes(init, self._rules, self.mesh)
+        at = batch_sharding(self.mesh)
+        shape = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at)
+        batch = jax.tree.map(shape, self.batch)
         return *self._compiled(step, state, batch), state
 
     def _compiled(self, step, state, batch):
@@ -123,7 +123,3 @@ class Rehearsal:
             model = model.clone(block=model.block.clone(implementation="plain"))
         variables = jax.eval_shape(model.init, jax.random.key(0), *self.arguments)
         return macs(model.apply, variables, *self.arguments)
-
-
-def _shape(x, sharding):
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

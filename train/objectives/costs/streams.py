@@ -35,7 +35,7 @@ def stream_costs(experiment: StageTwo, repeats: int = 10, steps: int = 16) -> di
     for name, rehearsal in rehearsals.items():
         program, _, _, steppers[name] = rehearsal.train_step()
         bytes_of[name] = peak_bytes(program)
-    train = _timed(steppers, repeats)
+    train = medians(steppers, repeats)
     for name, row in train.items():
         row["bytes"] = bytes_of[name]
     alone = [train[f"{name} alone"] for name in names]
@@ -49,7 +49,7 @@ def stream_costs(experiment: StageTwo, repeats: int = 10, steps: int = 16) -> di
         for of, generator in (("all", whole), ("two", two)):
             label = f"{want} from {given}, of {of}"
             draws[label] = _draw(generator, given, want, experiment.run.batch, steps)
-    return {"train_step": train, "draw": _timed(draws, repeats), "draw_steps": steps}
+    return {"train_step": train, "draw": medians(draws, repeats), "draw_steps": steps}
 
 
 def of_streams(experiment: StageTwo, names: Sequence[str]) -> StageTwo:
@@ -77,9 +77,3 @@ def _draw(
     x = jnp.zeros((batch, *stream.shape), stream.dtype)
     key, ids = jax.random.key(0), jnp.arange(batch)
     return lambda: draw(key, ids, given={given: x})
-
-
-def _timed(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict]:
-    """Name -> {"ms": of the clock, "cpu_ms": of the process}."""
-    found = medians(functions, repeats)
-    return {name: {"ms": ms, "cpu_ms": cpu} for name, (ms, cpu) in found.items()}
