@@ -32,7 +32,7 @@ def with_discriminator(
     features: shape of one example as the decoder returns it.
     The discriminator's stats are the moving averages of its mean logits, one a verdict.
     """
-    how = _game(experiment)
+    how, tx = _game(experiment)
     key, params_key = jax.random.split(beside(state.key, "discriminator"))
     example = jnp.zeros((1, *features))
     verdicts, variables = how.discriminator.init_with_output(params_key, example)
@@ -42,7 +42,7 @@ def with_discriminator(
         "count": jnp.zeros((), jnp.int32),
     }
     variables = {"params": variables["params"], "lecam": averages}
-    discriminator = init_state(key, variables, _optimizer(experiment))
+    discriminator = init_state(key, variables, tx)
     return AdversarialState(
         **{name: getattr(state, name) for name in TrainState.__dataclass_fields__},
         discriminator=discriminator.replace(ema={}),
@@ -61,21 +61,15 @@ def make_adversarial_step(
     adversarial_weight, what the former was multiplied by; discriminator_loss, _real and
     _fake (mean logits), _accuracy, _grad_norm, and lecam.
     """
-    how, optimizer = _game(experiment), experiment.optimizer
+    (how, discriminator_tx), optimizer = _game(experiment), experiment.optimizer
     rate = learning_rate(optimizer, experiment.run.steps)
-    discriminator_tx = _optimizer(experiment)
 
     def step(state: AdversarialState, batch: Any):
         key = jax.random.fold_in(state.key, state.step)
         other = state.discriminator
+        pairs = (state.params, other.params), (state.stats, other.stats)
         (loss, (stats, metrics)), grads = both_gradients(
-            how,
-            terms,
-            (state.params, other.params),
-            (state.stats, other.stats),
-            batch,
-            key,
-            state.step,
+            how, terms, *pairs, batch, key, state.step
         )
         other = jax.lax.cond(
             state.step >= how.start,
@@ -217,13 +211,9 @@ def _averages(average, real, fake):
     return {**blended, "count": count}
 
 
-def _game(experiment: StageOne) -> Adversarial:
-    """How it is played, of an experiment that has it."""
-    assert experiment.adversarial is not None
-    return experiment.adversarial
-
-
-def _optimizer(experiment: StageOne) -> optax.GradientTransformation:
-    """Its schedule is over the updates that the discriminator makes."""
-    how = _game(experiment)
-    return make(how.optimizer, experiment.run.steps - how.start)
+def _game(experiment: StageOne) -> tuple[Adversarial, optax.GradientTransformation]:
+    """(how it is played, the discriminator's optimizer, whose schedule is over the
+    updates that it makes), of an experiment that has it."""
+    how = experiment.adversarial
+    assert how is not None
+    return how, make(how.optimizer, experiment.run.steps - how.start)

@@ -169,6 +169,8 @@ def _open(path: Path, tokenizer: Any, data: Modality, field: str) -> LatentCache
 
 
 def _check_part(cache: LatentCache, path: Path, data: Modality, field: str) -> None:
+    """Raises BadInput for a cache of another part, of other data than there is now, and
+    without the field."""
     if cache.contract.get("split") != "train":
         raise BadInput(
             f"cache: {path} is not of the training split; encode it with --split=train"
@@ -178,12 +180,9 @@ def _check_part(cache: LatentCache, path: Path, data: Modality, field: str) -> N
             f"cache: {path} holds {sorted(cache.fields)}, its stream "
             f"needs {field}; encode again"
         )
-    _compare(cache, data, f"cache: {path}")
-
-
-def _compare(cache: LatentCache, data: Modality, what: str) -> None:
-    """Raises BadInput where a cache is of other data than there is now. Where there is
-    none, as on a machine that was given the cache alone, it is believed."""
+    # Where there are no data, as on a machine that was given the cache alone, it is
+    # believed.
+    what = f"cache: {path}"
     if "data" not in cache.contract:
         say(
             f"{what} does not say of which data it is; encode again to have it compared"

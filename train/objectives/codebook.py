@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from train.config import StageOne
-from train.modalities import Batch, Modality
+from train.modalities import Batch
 from train.pipeline import Examples, once, open_examples
 from train.progress import progress, say
 from train.runtime import hosts
@@ -27,16 +27,14 @@ def chunk_size(shape: tuple[int, ...]) -> int:
     return max(1, min(CHUNK, CHUNK_VALUES // math.prod(shape)))
 
 
-def all_of(
-    examples: Examples, data: Modality, doing: str, most: int | None = None
-) -> Iterable[Batch]:
+def all_of(examples: Examples, doing: str, most: int | None = None) -> Iterable[Batch]:
     """Chunks of all examples, or of so many, each process its own stretch, with the
     "index" of each example, and how far they have come."""
     chosen, (index, of) = examples.spaced(most), hosts.share()
     low, high = (len(chosen) * i // of for i in (index, index + 1))
-    mine, chunk = chosen[low:high], chunk_size(data.shape)
+    mine, chunk = chosen[low:high], chunk_size(examples.data.shape)
     take = lambda rows: examples.take(mine[rows]) | {"index": mine[rows]}
-    found = once(take, len(mine), chunk, threads=data.threads)
+    found = once(take, len(mine), chunk, threads=examples.data.threads)
     return progress(found, doing, -(-len(mine) // chunk), "batch")
 
 

@@ -33,12 +33,12 @@ def finished(
 ) -> Codec:
     """The tokenizer as it is used, with the statistics of its latents over the training
     set, or so many examples of it."""
-    model, data = experiment.model, experiment.data
+    model = experiment.model
     variables = jax.device_put(hosts.gather(variables))  # once, not for each batch
     sums = np.zeros((3, model.latent_dim))  # of 1, z and its square
-    examples = open_examples(data, True)
+    examples = open_examples(experiment.data, True)
     with hosts.together():
-        for batch in all_of(examples, data, "measuring latents", most):
+        for batch in all_of(examples, "measuring latents", most):
             z = latents_of(model, variables, batch["x"])[batch["valid"]]
             z = np.asarray(z, np.float64).reshape(-1, z.shape[-1])
             ones = np.full(z.shape[1], len(z))

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from train.modalities.draws import Version
 from train.objectives.bundles import check_streams, examples_for
 from train.objectives.caches import augmenting, caption_sums, drawing, refuse_moving
 from train.objectives.codebook import all_of
-from train.objectives.streams import open_tokenizers
+from train.objectives.streams import codecs_and_values, open_tokenizers
 from train.pipeline import Examples, JointExamples, open_examples
 from train.pipeline.cache import new_cache, seal_cache, write_part
 from train.pipeline.statistics import probe
@@ -40,14 +40,13 @@ def encode_streams(
         tokenizers = open_tokenizers(experiment)
         for name, tokenizer in tokenizers.items():
             refuse_moving(tokenizer, experiment.sources[name], f"stream {name!r}")
-        codecs = {n: t for n, t in tokenizers.items() if isinstance(t, Codec)}
+        codecs, values = codecs_and_values(tokenizers)
         if epochs:
             refuse_still([experiment.sources[name] for name in codecs], epochs)
             for name in tokenizers:
                 if name not in codecs or not _draws(experiment.sources[name]):
                     say(f"{name!r}: no epoch draws it anew; it is stored once")
         check_streams(codecs, experiment.sources, train)
-        values = {n: t for n, t in tokenizers.items() if n not in codecs}
         joined = JointExamples(experiment.sources, values, train, experiment.join)
         for name, value in values.items():
             check_values(value, open_examples(experiment.sources[name], train), name)
@@ -99,28 +98,35 @@ def encode_values(
         examples = open_examples(data, train)
         more: dict[str, Any] = {"beside": caption_sums(examples.data)} if train else {}
 
-    def records():
-        for batch in all_of(examples, data, "encoding"):
-            codes, known = codes_of(tokenizer, batch, name)
-            out = {"codes": codes, "known": known, "label": batch["label"]}
-            for i in np.flatnonzero(batch["valid"]):
-                yield {name: value[i] for name, value in out.items()}
+    def encoded(batch: Batch, version: int) -> Batch:
+        codes, known = codes_of(tokenizer, batch, name)
+        return {"codes": codes, "known": known, "label": batch["label"]}
 
     how = describe(tokenizer), train, keyed
-    return _write(examples, folder, records(), *how, **more)
+    return _write(examples, folder, encoded, *how, **more)
 
 
 def _write(
     examples: Examples,
     folder: Path,
-    records: Iterator[dict],
+    encoded: Callable[[Batch, int], Batch],
     tokenizer: Any,
     train: bool,
     keyed: bool,
     versions: int = 1,
     **more: Any,
 ) -> int:
-    """The cache, and what it is of; returns how many examples there are."""
+    """The cache, and what it is of; returns how many examples there are.
+
+    encoded: (a batch, number of a version) -> the fields of records.
+    """
+
+    def records() -> Iterator[dict]:
+        for batch in all_of(examples, "encoding"):
+            each = [encoded(batch, version) for version in range(versions)]
+            for i in np.flatnonzero(batch["valid"]):
+                yield from ({name: x[i] for name, x in one.items()} for one in each)
+
     with hosts.together():
         made_of = probe(examples.data, train)
     contract = {
@@ -136,7 +142,7 @@ def _write(
     with _new(folder) as unfinished:
         with hosts.together():
             try:
-                part = write_part(unfinished, records, hosts.share()[0])
+                part = write_part(unfinished, records(), hosts.share()[0])
             except OSError as error:  # a full disk of one is refused by all
                 raise BadInput(f"{unfinished}: {one_line(error)}") from error
         parts = [json.loads(each) for each in hosts.said_by_all(json.dumps(part))]
@@ -198,14 +204,7 @@ def encode_set(
             out["known"] = codec.known_latents(known)
         return out
 
-    def records():
-        for batch in all_of(examples, data, "encoding"):
-            encoded = [version_of(batch, version) for version in range(versions)]
-            for i in np.flatnonzero(batch["valid"]):
-                for each in encoded:
-                    yield {name: value[i] for name, value in each.items()}
-
-    def version_of(batch: Batch, version: int):
+    def encoded(batch: Batch, version: int) -> Batch:
         if several:
             epoch = np.full(len(batch["index"]), version)
             batch = batch | examples.augmented(batch["index"], epoch, 0)
@@ -215,4 +214,4 @@ def encode_set(
         return hosts.gather(out) | {"label": batch["label"]}
 
     of = (describe(codec.contract), train, keyed, versions)
-    return _write(examples, folder, records(), *of, mirrors=list(mirrors), **how)
+    return _write(examples, folder, encoded, *of, mirrors=list(mirrors), **how)

@@ -18,7 +18,7 @@ from train.objectives.bundles import check_streams, open_bundle
 from train.objectives.caches import open_caches, settled_by_cache
 from train.objectives.denoising import example, objective_of
 from train.objectives.transfer import OWN, Transfer, open_transfer
-from train.pipeline import Examples, JointExamples
+from train.pipeline import JointExamples
 from train.pipeline.streams import check_values, settled
 from train.progress import say
 from train.runtime import hosts
@@ -57,15 +57,11 @@ class Streams:
 
     @property
     def codecs(self) -> dict[str, Codec]:
-        """The tokenizers that have parameters."""
-        found = self.tokenizers.items()
-        return {name: each for name, each in found if isinstance(each, Codec)}
+        return codecs_and_values(self.tokenizers)[0]
 
     @property
     def values(self) -> dict[str, Value]:
-        """The tokenizers that have none."""
-        found = self.tokenizers.items()
-        return {name: each for name, each in found if not isinstance(each, Codec)}
+        return codecs_and_values(self.tokenizers)[1]
 
     @property
     def order(self) -> str:
@@ -146,6 +142,14 @@ class Streams:
         return Generator(*parts, names, untrained if classes else (), **how)
 
 
+def codecs_and_values(
+    tokenizers: Mapping[str, Any],
+) -> tuple[dict[str, Codec], dict[str, Value]]:
+    """(those that have parameters, those that have none)."""
+    codecs = {n: each for n, each in tokenizers.items() if isinstance(each, Codec)}
+    return codecs, {n: each for n, each in tokenizers.items() if n not in codecs}
+
+
 def _shares(params: Any, names: list[str]) -> str:
     """How many parameters streams share, and how many each has for itself."""
     counts = dict.fromkeys(("shared", *names), 0)
@@ -181,12 +185,15 @@ def prepare(experiment: StageTwo, begun: int | None = None) -> Streams:
     """
     tokenizers = open_tokenizers(experiment, experiment.cache is not None)
     model, processes = network(experiment, tokenizers)
+    (codecs, values), sources = codecs_and_values(tokenizers), experiment.sources
     if experiment.cache is not None:
         source = open_caches(experiment, processes, tokenizers)
         if experiment.run.heldout_every:
-            _check_data(experiment, tokenizers, train=False)
+            check_streams(codecs, sources, False)
     else:
-        source = _open_data(experiment, tokenizers)
+        check_streams(codecs, sources, True)
+        source = JointExamples(sources, values, True, experiment.join)
+        _check_values(source)
     classes = model.classes
     if classes and source.classes != classes:
         raise BadInput(
@@ -256,30 +263,18 @@ def _say_of_news(transfer: Transfer, experiment: StageTwo) -> None:
         )
 
 
-def _check_data(experiment: StageTwo, tokenizers, train: bool) -> dict[str, Any]:
-    """The tokenizers without parameters. Raises BadInput where a part of the data is
-    not what the others take."""
-    codecs = {n: each for n, each in tokenizers.items() if isinstance(each, Codec)}
-    check_streams(codecs, experiment.sources, train)
-    return {n: each for n, each in tokenizers.items() if n not in codecs}
-
-
-def _open_data(experiment: StageTwo, tokenizers) -> JointExamples:
-    values = _check_data(experiment, tokenizers, train=True)
-    joined = JointExamples(experiment.sources, values, True, experiment.join)
-    for name, tokenizer in values.items():
-        at, part = f"streams.{name}.tokenizer", joined.parts[name]
+def _check_values(data: JointExamples) -> None:
+    """Raises BadInput where what is born discrete is not in the data."""
+    for name, tokenizer in data.values.items():
+        at = f"streams.{name}.tokenizer"
+        part: Any = data.parts[name]  # Examples, as there are no caches
         if tokenizer.source == "label":  # says all without reading an example
             if part.classes not in (0, tokenizer.classes):
                 raise BadInput(
                     f"{at}: the data has {part.classes} classes; write "
                     f"Labels({part.classes})"
                 )
-            continue
-        if not isinstance(part, Examples):  # of a cache, whose codes were settled
-            continue
-        if not check_values(tokenizer, part, name):
+        elif not check_values(tokenizer, part, name):
             raise BadInput(
                 f"{at}: the data has no {tokenizer.source}; leave the stream out"
             )
-    return joined

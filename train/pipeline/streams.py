@@ -50,13 +50,13 @@ class JointExamples:
         how: How = "index",
         caches: Mapping[str, CachedExamples] | None = None,
     ):
-        self.data, self.values = dict(data), {} if caches else dict(values)
-        self.cached = bool(caches)
-        parts: dict[str, Examples | CachedExamples] = {**(caches or {})}
-        for name, each in () if caches else data.items():
-            with of_stream(name, data):
-                parts[name] = open_examples(each, train)
-        self.parts = parts
+        self.data, self.cached = dict(data), bool(caches)
+        self.values = {} if caches else dict(values)
+        self.parts: dict[str, Examples | CachedExamples] = dict(caches or {})
+        if not caches:
+            for name, each in data.items():
+                with of_stream(name, data):
+                    self.parts[name] = open_examples(each, train)
         for name, value in self.values.items():
             if value.closed:
                 _count_unseen(value, data[name], train, name)

@@ -107,7 +107,7 @@ class Prepared(Source):
     def told(self, name):
         """Captions of a set of few: pictures are read beside them, not decoded."""
         few = name == "caption" and self.caption and self.count <= CHECKED
-        return self._each(self.caption, _text) if few else None
+        return self._texts(self.caption) if few else None
 
     def read_labels(self):
         """Signals beside them are not decoded."""
@@ -117,7 +117,7 @@ class Prepared(Source):
 
     def file_names(self) -> list[str]:
         """Those of all rows; none where they are not stored."""
-        found = self._each(self.file, _text) if self.file else []
+        found = self._texts(self.file) if self.file else []
         if "" in found:
             row = found.index("")
             raise BadInput(f"{self.where}: example {row} has no {self.file}")
@@ -127,6 +127,9 @@ class Prepared(Source):
     def keys(self) -> list[str] | None:
         """File names without their suffixes, where they are stored."""
         return list(map(self.data.stem, self.file_names())) if self.file else None
+
+    def _texts(self, name: str) -> list[str]:
+        return self._each(name, lambda row, feature: _text(feature))
 
     def _each(self, name: str, read: Callable[[int, Any], T]) -> list[T]:
         """What `read` has of this feature of all rows, a few of which lie in memory at
@@ -175,7 +178,7 @@ class Prepared(Source):
         if self.label:
             label = self._label(row, feature[self.label])
         if self.caption:
-            more["caption"] = _text(row, feature[self.caption])
+            more["caption"] = _text(feature[self.caption])
         value = feature[self.signal]
         if self.data.pixels:
             encoded = value.bytes_list.value
@@ -188,8 +191,7 @@ class Prepared(Source):
         return self.data.adapt(Record(values, self.rate, label=label, more=more))
 
 
-def _text(row: int, feature: Any) -> str:
-    del row
+def _text(feature: Any) -> str:
     value = feature.bytes_list.value
     return value[0].decode("utf-8") if value else ""
 

@@ -320,7 +320,7 @@ def test_the_discriminators_schedule_is_over_its_own_updates():
     """Adam's update of an unchanging gradient is the rate: a cosine of eight."""
     rate = AdamW(peak_lr=0.1, schedule="cosine")
     chosen = experiment(dataclasses.replace(HOW, optimizer=rate))
-    tx, slope = adversarial._optimizer(chosen), jnp.full(3, 0.1)
+    tx, slope = adversarial._game(chosen)[1], jnp.full(3, 0.1)
     state, sizes = tx.init(slope), []
     for _ in range(8):
         update, state = tx.update(slope, state, slope)

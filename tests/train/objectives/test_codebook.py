@@ -88,7 +88,7 @@ def test_processes_look_at_stretches_that_are_the_whole(most, count, monkeypatch
     monkeypatch.setattr(codebook, "progress", lambda of, *how: said.append(how) or of)
     for i in range(3):
         monkeypatch.setattr(codebook.hosts, "share", lambda i=i: (i, 3))
-        mine = list(all_of(examples, DIGITS, "looking", most))
+        mine = list(all_of(examples, "looking", most))
         made.append(("looking", len(mine), "batch"))
         for batch in mine:
             index = batch["index"][batch["valid"]]
