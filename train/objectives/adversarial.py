@@ -226,4 +226,6 @@ def _game(experiment: StageOne) -> Adversarial:
 def _optimizer(experiment: StageOne) -> optax.GradientTransformation:
     """Its schedule is over the updates that the discriminator makes."""
     how = _game(experiment)
-    return make(how.optimizer, experiment.run.steps - how.start)
+    return make(
+        how.optimizer, experiment.run.steps - how.start, "adversarial.optimizer"
+    )
