@@ -173,10 +173,11 @@ class Series(Modality):
     def write(self, record):
         return write_recording(record)
 
-    def new(self, values, rate):
-        extra = time_and_names(None, self.columns)
+    def new(self, values, rate, names=()):
+        names = list(names or self.columns)
+        extra = time_and_names(None, names)
         if self.time:  # a file without that column would not be read again
-            names = self.columns or [f"channel_{c}" for c in range(self.channels)]
+            names = names or [f"channel_{c}" for c in range(self.channels)]
             extra = time_and_names(0.0, [self.time, *names])
         return Record(values[:, : self.channels], rate, suffix=".csv", extra=extra)
 

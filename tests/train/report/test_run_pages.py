@@ -22,7 +22,7 @@ from train.report.run_pages import (
 
 def contract_of(kind, shape, rate):
     return types.SimpleNamespace(
-        kind=kind, shape=shape, rate=rate, offset=(), scale=(), preparation=()
+        kind=kind, shape=shape, rate=rate, offset=(), scale=(), preparation=(), names=()
     )
 
 

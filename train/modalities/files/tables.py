@@ -30,16 +30,17 @@ def read_columns(
     path: File, series: Any, share: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[Float[np.ndarray, "t c"], dict[str, Any]]:
     """(the part of a recording between two shares of its length, on one clock, NaN
-    where a value is missing; "names" of the channels, how many times were "repeated",
-    and "apart", the steps of the clock from one sample to the next, of the fastest).
+    where a value is missing; "names" of the channels, where they have some, how many
+    times were "repeated", and "apart", the steps of the clock from one sample to the
+    next, of the fastest).
     Raises Unreadable, naming what a Series asks for and it lacks.
     """
     if path.suffix.lower() == ".npz":
-        streams = arrays_of(load_arrays(path, 8), series.columns)
+        streams, named = arrays_of(load_arrays(path, 8), series.columns), True
     else:
         advice = "; choose with data.columns, or name it in data.time"
         only = (*filter(None, [series.time]), *series.columns) if series.columns else ()
-        table, _ = open_table(path, only=only)
+        table, named = open_table(path, only=only)
         streams = columns_of(table, series.time, series.columns, advice)
     repeated, counted, apart = 0, None, 1.0
     clocked = []  # of those that have times
@@ -81,8 +82,8 @@ def read_columns(
         raise Unreadable(
             f"{len(values)} samples{part}, fewer than data.length={series.length}"
         )
-    more = {"names": names_of(streams), "repeated": repeated, "apart": apart}
-    return values, more
+    names = {"names": names_of(streams)} if named else {}
+    return values, {"repeated": repeated, "apart": apart} | names
 
 
 def names_of(streams: Mapping[str, Columns]) -> tuple[str, ...]:
