@@ -9,7 +9,7 @@ import numpy as np
 
 from train.errors import BadInput, Unreadable
 from train.modalities.draws import Draws
-from train.modalities.files.clocks import Duplicates, one_clock
+from train.modalities.files.clocks import CALLED, Duplicates, one_clock
 from train.modalities.files.recordings import (
     read_recording,
     time_and_names,
@@ -247,6 +247,9 @@ class Series(Modality):
             "repeated_times": sum(more.get("repeated", 0) for more in mores),
             "steps_apart": round(max(more.get("apart", 1.0) for more in mores), 3),
         }
+        guessed = Counter(CALLED.get(more.get("ticks", 1)) for more in mores)
+        if units := [{"unit": u, "recordings": n} for u, n in guessed.items() if u]:
+            told["times_taken_for"] = units
         others = Counter(each for each in called if each != called[0])
         if others:
             told["called_otherwise"] = [
@@ -282,6 +285,12 @@ class Series(Modality):
                     f"{name}: {share:.2%} of what was measured lies beyond {within}, "
                     f"and is {done[how.outliers]}; data.cleaning.outliers=keep does not"
                 )
+        for found in findings.get("times_taken_for", ()):
+            count = f"{found['recordings']} of {findings['recordings']} recordings"
+            yield (
+                f"times of {count} are taken for {found['unit']} since 1970, by their "
+                "size; write seconds where they are not"
+            )
         if count := findings["repeated_times"]:
             yield f"{count} samples have the time of another ({self.duplicates} counts)"
         if (apart := findings["steps_apart"]) > STRETCHED:
