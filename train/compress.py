@@ -31,7 +31,14 @@ import numpy as np
 from train.codec import counting
 from train.codec.coder import FIXED, Coder
 from train.codec.container import SUFFIX, Header, bundle_name, checksum_of_codes, pack
-from train.codec.files import as_written, check_named, named_files, open_codec, targets
+from train.codec.files import (
+    as_written,
+    check_named,
+    named_files,
+    open_codec,
+    targets,
+    unwritten,
+)
 from train.codec.layout import Opened
 from train.codec.prefixes import decodes_prefixes
 from train.config.command import parse
@@ -53,9 +60,10 @@ FLAGS = {
     "resample": (bool, "take sounds and clips of another rate"),
     "peak": (Finite, "level that sounds are brought to and back from; 0: none"),
     "force": (bool, "replace files that are there"),
+    "missing": (bool, "leave files as they are that are there, and write the others"),
     "fit": (bool, "lay the counts of a training set's codes beside the bundle"),
+    **counting.OF_FIT,
 }
-
 
 KEPT = 2**28  # bytes of what is read to be checked that stay there to be coded
 ReadFile = tuple[Record, np.ndarray, bytes]  # of `read_file`
@@ -204,6 +212,9 @@ def main(argv=None):
     if any(word == "--fit" or word.startswith("--fit=") for word in argv):
         return counting.main(argv)
     command = parse(argv, None, FLAGS, inputs=True, needed=("bundle", "out"))
+    for name in counting.OF_FIT:
+        if name in command.flags or (name == "workdir" and command.workdir):
+            raise BadInput(f"--{name} is of the counts: write --fit too")
     check_named(command.inputs)
     out_folder(command.flags["out"], there=True)
     flags = command.flags
@@ -214,7 +225,13 @@ def main(argv=None):
     kind, settings = opened.data, _settings(opened, flags)
     books = settings.books
     paths = named_files(command.inputs, kind.suffixes, kind.folders)
-    outs = targets(flags["out"], ((p, SUFFIX) for p in paths), command.force)
+    missing = flags.get("missing", False)
+    names = ((path, SUFFIX) for path in paths)
+    outs = targets(flags["out"], names, command.force, missing)
+    todo = unwritten(paths, outs, missing)
+    paths = [path for path, _ in todo]
+    if not paths:
+        return
     shapes, held, room = [], {}, KEPT
     with progress(paths, "checking") as bar:
         for path in bar:
@@ -241,7 +258,7 @@ def main(argv=None):
             done.append((data, figures))
             for book, k in enumerate(kept):
                 used[book] += code_counts(codes[..., book], k)
-    for path, out, (data, figures) in zip(paths, outs, done, strict=True):
+    for (path, out), (data, figures) in zip(todo, done, strict=True):
         write_bytes(out, data)
         if figures["dropped"]:
             say(f"{path}: left out: {'; '.join(figures['dropped'])}")

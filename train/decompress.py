@@ -25,6 +25,7 @@ from train.codec.files import (
     named_files,
     open_codec,
     targets,
+    unwritten,
     write_content,
 )
 from train.codec.layout import Opened
@@ -40,6 +41,7 @@ FLAGS = {
     "bundle": (str, "the tokenizer that they were made with"),
     "out": (str, "the folder of the signals"),
     "force": (bool, "replace files that are there"),
+    "missing": (bool, "leave files as they are that are there, and write the others"),
     "large": (bool, "take files that are far smaller than what they say they hold"),
 }
 
@@ -118,11 +120,13 @@ def main(argv=None):
         large = command.flags.get("large", False)
         found = [read_codes(opened, path, large) for path in bar]
     names = ((p, header.suffix) for p, (header, _) in zip(paths, found, strict=True))
-    outs = targets(command.flags["out"], names, command.force)
+    missing = command.flags.get("missing", False)
+    outs = targets(command.flags["out"], names, command.force, missing)
     opened = opened.batched(max(opened.layout_of(header).count for header, _ in found))
-    todo = list(zip(paths, outs, found, strict=True))
-    with progress(todo, "decoding") as bar:
-        for path, out, (header, codes) in bar:
+    held = dict(zip(paths, found, strict=True))
+    with progress(unwritten(paths, outs, missing), "decoding") as bar:
+        for path, out in bar:
+            header, codes = held.pop(path)
             write_content(out, signal_of(opened, path, header, codes))
             bar.write(f"{path} -> {out}")
 

@@ -253,7 +253,8 @@ def lines(report: dict) -> Iterator[str]:
         for what, value in part["as_stored"].items():
             listed = value[:6] if isinstance(value, list) else [value]
             shown = ", ".join(map(number, listed))
-            shown = _percent(value) if what.endswith("share") else shown
+            if what.endswith("share") and not isinstance(listed[0], str):
+                shown = _percent(value)  # and a table's column may be called so
             yield f"  as stored   {what.replace('_', ' ')}: {shown}"
         if "classes" in part:
             counts = list(part["classes"].items())

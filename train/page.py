@@ -4,11 +4,11 @@ python -m train.evaluate --workdir=runs/any --crossings --baselines
 python -m train.page     --workdir=runs/any
 
 Writes WORKDIR/report.html, one file with all its pictures, sounds and clips: streams,
-processes and parameters, curves of training, figures of WORKDIR/evaluation.json and
-scores.json, and the bars of the experiment; of a generator of several streams what is
-given and drawn of held-out examples, and the worst of --num of them; samples beside
-their nearest training examples. It draws as train.evaluate did, or as --steps and
---solver say.
+processes and parameters, curves of training and what was measured meanwhile, figures of
+WORKDIR/evaluation.json and scores.json, and the bars of the experiment; of a generator
+of several streams what is given and drawn of held-out examples, and the worst of --num
+of them; samples beside their nearest training examples. It draws as train.evaluate did,
+or as --steps and --solver say.
 """
 
 import datetime
@@ -84,6 +84,7 @@ def main(argv=None):
         rows = read_metrics(command.workdir)
     how = experiment.run.steps, run_pages.jumps_of(experiment)
     sections = [run_pages.training(rows, *how)] if rows else []
+    sections += run_pages.measured(rows)
     if isinstance(thing, Codec):
         sections += scored
         sections.append(_reconstructions(thing, experiment))

@@ -151,6 +151,14 @@ def test_a_level_and_a_word_are_handed_on(bundle, coding, monkeypatch):
         compress.main([word, "--workdir=x"])
         assert fitted.pop() == [word, "--workdir=x"]
     assert len(coding) == 2
+    for name in ("workdir", "config", "variant"):  # which --help lists
+        with pytest.raises(BadInput, match=f"--{name} is of the counts: write --fit"):
+            compress.main(["a.png", "--bundle=x", "--out=y", f"--{name}=z"])
+    grey("b.png", 4, 4)
+    compress.main(["a.png", "b.png", f"--bundle={bundle}", "--out=coded", "--missing"])
+    assert [p.name for _, p, *_ in coding[2:]] == ["b.png"]
+    compress.main(["a.png", f"--bundle={bundle}", "--out=coded", "--missing"])
+    assert len(coding) == 3
 
 
 def test_a_file_says_what_it_was_and_how_it_is_coded(bundle):
@@ -423,6 +431,14 @@ def test_files_are_decoded_written_and_told_of(bundle, coded, monkeypatch, capsy
     assert len(made) == 2 and read[-1] == ("b.vqd", True, layout.BATCH)
     decompress.main([*how, "--force"])
     assert len(made) == 4
+    with pytest.raises(BadInput, match="replaces what --missing leaves; write either"):
+        decompress.main([*how, "--force", "--missing"])
+    Path("out", "b.npy").unlink()  # as where it was interrupted
+    Path("out", "a.png").write_bytes(b"is whole")
+    decompress.main([*how, "--missing"])
+    assert made[4:] == [("b.vqd", headers["b.vqd"], "codes of b.vqd", 8)]
+    assert Path("out", "a.png").read_bytes() == b"is whole"
+    assert "1 of 2 files are there, and stay as they are" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("program", [compress, decompress])

@@ -115,11 +115,17 @@ def test_a_page_of_a_tokenizer_has_figures_and_reconstructions(
     said = f"the report is {workdir}/report.html"
     assert capsys.readouterr().err.splitlines() == [said]
     (workdir / "metrics.jsonl").unlink()
-    (workdir / "evaluation.json").write_text('{"n": 9, "psnr_db": 20.5, "codes": [1]}')
+    said = {"n": 9, "psnr_db": 20.5, "codes": [1], "right": 0.5}
+    said |= {"right_interval": [0.25, 0.75], "channels": [{"channel": "hot"}, {"x": 2}]}
+    (workdir / "evaluation.json").write_text(json.dumps(said))
     page.main([f"--workdir={workdir}"])
     figures, own = written[1][2]
     assert (figures.title, own.title) == ("Figures", "(4, 4, 1)")
-    assert figures.text.endswith("| n | 9 |\n| psnr_db | 20.5 |")
+    assert figures.text.splitlines()[1:] == [
+        *("| n | 9 |", "| psnr_db | 20.5 |"),
+        *("| right | 0.500 (0.250\u00a0to\u00a00.750) |", ""),
+        *("| channel | x |", "| hot | – |", "| – | 2 |"),
+    ]
     (workdir / "evaluation.json").write_text('{"crossings": {"a_to_b": 3}}')
     with pytest.raises(BadInput, match="evaluation.json: .*; run train.evaluate again"):
         page.main([f"--workdir={workdir}"])

@@ -28,6 +28,8 @@ from train import (
     stage_two,
 )
 from train.config import (
+    AdamW,
+    Adversarial,
     KMeansInit,
     Mesh,
     Optimizer,
@@ -52,6 +54,7 @@ from train.runtime.log import read_metrics
 from vqdit import sealed
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
+from vqdit.losses import PatchDiscriminator
 from vqdit.nn import Block
 from vqdit.quantizers import EMAVectorQuantizer, VectorQuantizer
 from vqdit.tokenizer import ConvDecoder, ConvEncoder, Labels, Tokenizer
@@ -740,13 +743,29 @@ def test_a_cache_mirrors_what_is_mirrored_on_the_fly(trained, tmp_path):
 def test_rates_of_no_parameter_are_refused_before_the_folder_is_taken(
     trained, tmp_path
 ):
-    rates = {"optimizer.rates": (("decodr", 0.0),)}
-    for stage, experiment in (
-        (stage_one, tokenizer(EMA)),
-        (stage_two, dit("flow", trained[0])),
-    ):
-        with pytest.raises(BadInput, match="'decodr' is in the path of no parameter"):
-            stage.train(replaced(experiment, rates), tmp_path / "never")
+    """A factor of none, or one that another has taken all of; and 0 for all of them,
+    which trained and learned nothing."""
+    none = (("decodr", 0.0),), "^optimizer.rates: 'decodr' is in the path of no param"
+    twice = (("bias", 0.5), ("bias", 0.1)), "'bias' is in the path of no parameter that"
+    frozen = ((".", 0.0),), "optimizer.rates: 0 is the factor of every parameter"
+    critic = PatchDiscriminator(channels=8, layers=1)
+    judged = Adversarial(discriminator=critic, optimizer=AdamW(rates=none[0]))
+    cases = [
+        (stage_one, tokenizer(EMA), none),
+        (stage_one, tokenizer(EMA), twice),
+        (stage_one, tokenizer(GRADIENT.clone(revive="none")), frozen),
+        (
+            stage_one,
+            tokenizer(EMA, adversarial=judged),
+            ((), "^adversarial.optimizer.ra"),
+        ),
+        (stage_two, dit("flow", trained[0]), none),
+        (stage_two, dit("flow", trained[0]), frozen),
+    ]
+    for stage, experiment, (rates, said) in cases:
+        changed = replaced(experiment, {"optimizer.rates": rates})
+        with pytest.raises(BadInput, match=said):
+            stage.train(changed, tmp_path / "never")
     assert not (tmp_path / "never").exists()
 
 

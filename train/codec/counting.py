@@ -22,6 +22,12 @@ FLAGS = OF_RUN | {
     "bundle": (str, "the tokenizer's folder; without it, the workdir's"),
     "force": (bool, "replace the counts that are there"),
 }
+# As what reads files lists them.
+OF_FIT = {
+    "workdir": (str, "of --fit: a run's folder, whose training set is counted"),
+    "config": (str, "of --fit: the experiment, where no workdir says it"),
+    "variant": (str, "of --fit: one of that file's VARIANTS"),
+}
 
 
 def fit_prior(codec: Codec, data, most: int | None = None) -> Prior:

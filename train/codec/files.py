@@ -140,9 +140,17 @@ def _ends(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffixes)
 
 
-def targets(out: str, names: Iterable[tuple[Path, str]], force: bool) -> list[Path]:
-    """out/STEM.SUFFIX of each (input, suffix), a folder where there is no suffix; none
-    there, no two the same: of a.jpg and a.png the whole names are kept."""
+def targets(
+    out: str, names: Iterable[tuple[Path, str]], force: bool, missing: bool = False
+) -> list[Path]:
+    """out/STEM.SUFFIX of each (input, suffix), a folder where there is no suffix; no
+    two the same: of a.jpg and a.png the whole names are kept.
+
+    None may be there but what `force` replaces, or is left where those are wanted that
+    are `missing`.
+    """
+    if force and missing:
+        raise BadInput("--force replaces what --missing leaves; write either")
     folder = out_folder(out, there=True)
     owners: dict[Path, Path] = {}
     names = list(names)
@@ -156,12 +164,27 @@ def targets(out: str, names: Iterable[tuple[Path, str]], force: bool) -> list[Pa
                 f"{owners[target]} and {source} would both become {target}; "
                 f"rename one, or write them to two folders"
             )
-        if target.exists():
+        if target.exists() and not missing:
             if not force:
-                raise BadInput(f"{target} is there; write --force to replace it")
+                raise BadInput(
+                    f"{target} is there; write --force to replace it, or --missing for "
+                    "the files that are not there yet"
+                )
             _check_replaceable(target, suffix)
         owners[target] = source
     return list(owners)
+
+
+def unwritten(
+    paths: Sequence[Path], outs: Sequence[Path], missing: bool
+) -> list[tuple[Path, Path]]:
+    """(input, output) of those that are to be written: of all, or of the `missing`, and
+    it says of how many that are there. Files are there whole, or not at all."""
+    pairs = list(zip(paths, outs, strict=True))
+    left = [pair for pair in pairs if not (missing and pair[1].exists())]
+    if there := len(pairs) - len(left):
+        say(f"{there} of {len(pairs)} files are there, and stay as they are")
+    return left
 
 
 def _stem(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Files of any size, through a tokenizer of one size."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -54,8 +54,9 @@ class Coded:
         files."""
         raise NotImplementedError
 
-    def new(self, values: np.ndarray, rate: float) -> Record:
-        """A record, for `write`, of a signal that was drawn and is of no file."""
+    def new(self, values: np.ndarray, rate: float, names: Sequence[str] = ()) -> Record:
+        """A record, for `write`, of a signal that was drawn and is of no file. names:
+        of its channels, where they are known."""
         return Record(values, rate, suffix=self.suffixes[0])
 
     def reread(self, path: Path, record: Record) -> np.ndarray:

@@ -79,7 +79,8 @@ class Tables(Modality):
         return stem_of(file, [end for kind in modalities() for end in kind.suffixes])
 
     def findings(self, records):
-        """Of each column its range, or its commonest words, and the share missing."""
+        """Of each column its range, or its commonest words, and the share missing; then
+        for what its entries are taken that they may not be meant for."""
         return {name: _told(each) for name, each in _columns(records).items()}
 
     def doubts(self, records):
@@ -98,9 +99,8 @@ class Tables(Modality):
                 )
 
     def changes(self, findings):
-        for name, said in findings.items():
-            if WORDS in said:
-                yield f"column {name!r}: {said}"
+        for name, (said, *taken) in findings.items():
+            yield from (f"column {name!r}: {said}; {each}" for each in taken)
 
     def write(self, record: Record) -> bytes:
         return csv_of([record.more["row"]])
@@ -123,8 +123,8 @@ def _are_ids(different: set, count: int) -> bool:
     return whole and len(different) == count > (max(different) - min(different)) / 2
 
 
-def _told(entries: list) -> str:
-    there = [entry for entry in entries if entry is not None]
+def _told(entries: list) -> list[str]:
+    there, taken = [entry for entry in entries if entry is not None], []
     if all(isinstance(entry, float) for entry in there):
         said = f"{min(there):g} to {max(there):g}" if there else "nothing"
     else:
@@ -132,8 +132,8 @@ def _told(entries: list) -> str:
         said = ", ".join(f"{word} {count}" for word, count in common)
         words = [*map(str, dict.fromkeys(there))]
         if all(map(COMMA.fullmatch, words)) and "," in "".join(words):
-            said += f" ({WORDS})"
-    return f"{said}; {percent(1 - len(there) / len(entries))} missing"
+            taken.append(WORDS)
+    return [f"{said}; {percent(1 - len(there) / len(entries))} missing", *taken]
 
 
 def rows_of(

@@ -9,7 +9,7 @@ import numpy as np
 
 from train.errors import BadInput, Unreadable
 from train.modalities.draws import Draws
-from train.modalities.files.clocks import Duplicates, one_clock
+from train.modalities.files.clocks import CALLED, Duplicates, one_clock
 from train.modalities.files.recordings import (
     read_recording,
     time_and_names,
@@ -173,10 +173,11 @@ class Series(Modality):
     def write(self, record):
         return write_recording(record)
 
-    def new(self, values, rate):
-        extra = time_and_names(None, self.columns)
+    def new(self, values, rate, names=()):
+        names = list(names or self.columns)
+        extra = time_and_names(None, names)
         if self.time:  # a file without that column would not be read again
-            names = self.columns or [f"channel_{c}" for c in range(self.channels)]
+            names = names or [f"channel_{c}" for c in range(self.channels)]
             extra = time_and_names(0.0, [self.time, *names])
         return Record(values[:, : self.channels], rate, suffix=".csv", extra=extra)
 
@@ -246,6 +247,9 @@ class Series(Modality):
             "repeated_times": sum(more.get("repeated", 0) for more in mores),
             "steps_apart": round(max(more.get("apart", 1.0) for more in mores), 3),
         }
+        guessed = Counter(CALLED.get(more.get("ticks", 1)) for more in mores)
+        if units := [{"unit": u, "recordings": n} for u, n in guessed.items() if u]:
+            told["times_taken_for"] = units
         others = Counter(each for each in called if each != called[0])
         if others:
             told["called_otherwise"] = [
@@ -281,6 +285,12 @@ class Series(Modality):
                     f"{name}: {share:.2%} of what was measured lies beyond {within}, "
                     f"and is {done[how.outliers]}; data.cleaning.outliers=keep does not"
                 )
+        for found in findings.get("times_taken_for", ()):
+            count = f"{found['recordings']} of {findings['recordings']} recordings"
+            yield (
+                f"times of {count} are taken for {found['unit']} since 1970, by their "
+                "size; write seconds where they are not"
+            )
         if count := findings["repeated_times"]:
             yield f"{count} samples have the time of another ({self.duplicates} counts)"
         if (apart := findings["steps_apart"]) > STRETCHED:

@@ -49,7 +49,8 @@ class Units(NamedTuple):
 
     @classmethod
     def of(cls, contract: Any) -> "Units":
-        names = dict(contract.preparation).get("columns", ())
+        # Bundles of before have those alone that an experiment wrote.
+        names = contract.names or dict(contract.preparation).get("columns", ())
         return cls(contract.rate, contract.offset, contract.scale, tuple(names))
 
     def called(self, channel: int) -> str:

@@ -203,7 +203,7 @@ class Video(Pixels):
         yield from record.more.get("dropped", ())
         yield from dropped.of_clip(path)
 
-    def new(self, values, rate):
+    def new(self, values, rate, names=()):
         return super().new(values, rate or RATE)
 
     def write(self, record):

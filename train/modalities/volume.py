@@ -133,7 +133,7 @@ class Volumes(Modality):
         affine = Affine.of(record.extra[1:])
         return write_nifti(values, affine, record.suffix == ".nii.gz")
 
-    def new(self, values, rate):
+    def new(self, values, rate, names=()):
         """In NIfTI, oriented as scans that are read, where their spacing is known; else
         an array, which says nothing of it."""
         if not self.spacing:

@@ -216,4 +216,5 @@ def _game(experiment: StageOne) -> tuple[Adversarial, optax.GradientTransformati
     updates that it makes), of an experiment that has it."""
     how = experiment.adversarial
     assert how is not None
-    return how, make(how.optimizer, experiment.run.steps - how.start)
+    steps = experiment.run.steps - how.start
+    return how, make(how.optimizer, steps, "adversarial.optimizer")

@@ -11,16 +11,18 @@ from train.config.packages import foreign, naming, own_packages
 from train.errors import BadInput, Unreadable, of_stream, one_line
 from train.modalities import Modality
 from train.modalities.files.stored import from_home
+from train.modalities.files.writing import becoming
 from train.pipeline import Examples, open_examples
 from train.pipeline.statistics import other_records
 from train.progress import say
 from train.runtime import hosts
 from vqdit.fields import told
 from vqdit.sealed import SEAL
-from vqdit.trained.bundle import load, read_json, save
+from vqdit.trained.bundle import load, place, read_json
 from vqdit.trained.codec import Codec
 from vqdit.trained.generator import Generator
 from vqdit.trained.judge import Judge, picture_shape
+from vqdit.trained.saving import save_by
 
 T = TypeVar("T", bound=Codec | Generator | Judge)
 WORDS = {Codec: "a tokenizer", Generator: "a generator", Judge: "a classifier"}
@@ -89,7 +91,9 @@ def keep(folder: Path, thing: T) -> T:
     with hosts.together():
         if hosts.first():
             try:
-                save(folder, thing)
+                where = place(folder)
+                with becoming(where, folder=True) as fresh:
+                    save_by(fresh, where, thing)
             except ValueError as error:
                 raise BadInput(one_line(error)) from error
             except OSError as error:  # of a full disk it names no file

@@ -71,6 +71,7 @@ def _contract(experiment, variables, mean, std, marked) -> LatentContract:
         "scale": examples.scale,
         "code_grid": _code_grid(model, variables, data.shape),
         "preparation": data.preparation,
+        "names": examples.names,
     }
     grid = model.grid(data.shape[:-1])
     return contract_of(model, signal, grid, mean, std, marked)

@@ -50,7 +50,6 @@ def new_cache(folder: str | Path) -> Iterator[Path]:
     folder = from_home(folder)
     if folder.exists():
         raise BadInput(f"{folder} exists; remove it, or write the cache elsewhere")
-    writing.sweep_beside(folder)  # of one that was killed it may be all of a disk
     with writing.new_folder(folder) as unfinished:
         yield unfinished
 

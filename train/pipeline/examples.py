@@ -112,6 +112,11 @@ class Examples:
         keys = self.source.keys
         return None if keys is None else [keys[row] for row in self._windows[:, 0]]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the channels are called in the first file, where it says so."""
+        return tuple(self.source[0].more.get("names", ()))
+
     def spaced(self, most: int | None = None) -> Int[np.ndarray, "n"]:
         """Indices of so many, evenly spaced; of all where there are no more."""
         if most is not None and most < 1:

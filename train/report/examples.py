@@ -85,8 +85,7 @@ def show_samples(
 
 
 def units_of(data: Modality, examples: Examples) -> Units:
-    names = examples.source[0].more.get("names", ())  # of a table's columns
-    return Units(data.rate, examples.offset, examples.scale, tuple(names))
+    return Units(data.rate, examples.offset, examples.scale, examples.names)
 
 
 def classes_of(examples: Examples, labels: np.ndarray) -> list[str]:

@@ -156,9 +156,37 @@ def samples(evaluation: Mapping[str, Any]) -> Section:
 
 
 def figures(evaluation: Mapping[str, Any]) -> Section:
-    """Those of a tokenizer that are one number."""
-    rows = [(name, x) for name, x in evaluation.items() if isinstance(x, int | float)]
-    return Section("Figures", table(("", "held-out"), rows))
+    """Those of a tokenizer that are one number, and those of each channel."""
+    rows, parts = [], []
+    for name, x in evaluation.items():
+        if isinstance(x, int | float):
+            interval = f"{name}_interval" in evaluation
+            rows.append((name, _cell(evaluation, name) if interval else x))
+        elif isinstance(x, list) and x and all(isinstance(row, Mapping) for row in x):
+            titles = list(dict.fromkeys(title for row in x for title in row))
+            parts.append(table(titles, [[row.get(t) for t in titles] for row in x]))
+    parts.insert(0, table(("", "held-out"), rows))
+    return Section("Figures", "\n\n".join(parts))
+
+
+def measured(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """What a run measured of held-out data while it trained, but for losses, whose
+    curves there are; nothing where it did not."""
+    found: dict[str, list[tuple[float, int]]] = {}
+    for row in rows:
+        for name, x in row.items():
+            mine = name.startswith(("evaluation_", "heldout_")) and "loss" not in name
+            if mine and x is not None:
+                found.setdefault(name, []).append((x, row["step"]))
+    said = lambda x, step: f"{number(float(x))} at {step:,}"
+    lines = [
+        (name, *(said(*each) for each in (x[0], min(x), max(x), x[-1])))
+        for name, x in found.items()
+    ]
+    text = "Of averaged weights, and the step after which each was measured."
+    titles = ("", "first", "least", "greatest", "last")
+    text += f"\n\n{table(titles, lines)}"
+    return [Section("Measured while it trained", text)] if lines else []
 
 
 def seen(

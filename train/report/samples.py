@@ -102,7 +102,7 @@ def files_of(contract, signal, shown, end: str = "") -> dict[str, bytes]:
     shown: the samples as their tokenizer takes them.
     """
     data, units = of_contract(contract), Units.of(contract)
-    records = [data.new(values, contract.rate) for values in signal]
+    records = [data.new(values, contract.rate, units.names) for values in signal]
     contents = [data.write(each) for each in progress(records, "writing", unit="file")]
     files = _numbered(contents, end, records[0].suffix)
     if data.front is not None:  # a sound, whose file cannot be looked at

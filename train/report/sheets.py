@@ -37,7 +37,7 @@ def contents(data: Modality, x: np.ndarray, units: Units) -> list[bytes]:
         x = x * np.array(units.scale, np.float32) + np.array(units.offset, np.float32)
     elif data.pixels and x.dtype != np.uint8:
         x = np.asarray(to_uint8(x))
-    written = (data.write(data.new(values, units.rate)) for values in x)
+    written = (data.write(data.new(each, units.rate, units.names)) for each in x)
     return [each for each in written if isinstance(each, bytes)]
 
 

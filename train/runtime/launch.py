@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from train.config import Experiment
 from train.config.command import RUN, Flags
@@ -29,6 +30,7 @@ from train.runtime.heldout import Encoder, HeldOut
 from train.runtime.lock import locked, sweep
 from train.runtime.log import Logger, wandb_package
 from train.runtime.loop import Hook, train
+from train.runtime.optim import factors_of
 from train.runtime.sharding import (
     Rules,
     batch_sharding,
@@ -87,11 +89,19 @@ def fits(
     heldout: HeldOut | None = None,
 ) -> None:
     """Raises BadInput, with nothing written or computed, for a state that cannot be
-    made, or that the mesh does not divide, for a package that the log needs and is not
-    there, and what `HeldOut.check` does."""
+    made, or that the mesh does not divide, for rates at which nothing would be learned,
+    for a package that the log needs and is not there, and what `HeldOut.check` does."""
     if experiment.run.wandb and hosts.first():  # who alone reports
         wandb_package(experiment.run.wandb)
     state = jax.eval_shape(init)
+    factors = factors_of(experiment.optimizer.rates, state.params)
+    # A codebook of averages is learned without a rate.
+    averages = [path for path in flatten_dict(state.stats) if path[-1] == "sums"]
+    if not averages and not any(jax.tree.leaves(factors)):
+        raise BadInput(
+            "optimizer.rates: 0 is the factor of every parameter, and nothing would be "
+            "learned; write one above 0 for what is to be trained"
+        )
     state_sharding(state, rules, make_mesh(experiment.mesh))
     if heldout is not None:
         heldout.check(experiment.run, state)

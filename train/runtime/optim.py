@@ -15,20 +15,23 @@ from train.errors import BadInput
 from train.runtime.sharding import path_name
 
 
-def make(optimizer: AdamW, steps: int) -> optax.GradientTransformation:
+def make(
+    optimizer: AdamW, steps: int, at: str = "optimizer"
+) -> optax.GradientTransformation:
     """The rule's update and the weight decay, times the rate, behind a clip of the
     gradient's global norm.
 
     steps: length of the whole run, where its schedule ends.
+    at: the field that it is, for messages.
     Accumulation is the train step's work (`make_step`), not the optimizer's. Its `init`
     raises BadInput for a regular expression of `rates`, or of the `decay` that there
     is, that no parameter's path has.
     """
-    factors = partial(factors_of, optimizer.rates)
+    factors = partial(factors_of, optimizer.rates, at=at)
     parts = [
         _rule(optimizer),
         optax.add_decayed_weights(
-            optimizer.weight_decay, partial(_decaying, optimizer)
+            optimizer.weight_decay, partial(_decaying, optimizer, at)
         ),
         optax.scale_by_learning_rate(learning_rate(optimizer, steps)),
     ]
@@ -115,7 +118,7 @@ def learning_rate(optimizer: AdamW, steps: int) -> optax.Schedule:
     return shaped
 
 
-def _decaying(optimizer: AdamW, params: Any) -> Any:
+def _decaying(optimizer: AdamW, at: str, params: Any) -> Any:
     """Same structure as params: True where `decay` is found in the path.
 
     Kernels are told by name, not by rank: under a layer scan a bias too has two axes.
@@ -125,30 +128,33 @@ def _decaying(optimizer: AdamW, params: Any) -> Any:
     found = jax.tree_util.tree_map_with_path(there, params)
     if optimizer.weight_decay and not any(jax.tree.leaves(found)):
         raise BadInput(
-            f"optimizer.decay: {optimizer.decay!r} is in the path of no parameter, "
-            f"such as {_ends(params)}; write optimizer.weight_decay=0 for none"
+            f"{at}.decay: {optimizer.decay!r} is in the path of no parameter, "
+            f"such as {_ends(params)}; write {at}.weight_decay=0 for none"
         )
     return found
 
 
-def factors_of(rates: Sequence[tuple[str, float]], params: Any) -> Any:
+def factors_of(
+    rates: Sequence[tuple[str, float]], params: Any, at: str = "optimizer"
+) -> Any:
     """Same structure as params: the factor of the first pattern that is found.
 
-    Raises BadInput for one that no path has.
+    Raises BadInput for one that no path has, or none that is left to it by those before
+    it, such as its own twin.
     """
     used = set()
 
     def factor(path, _):
-        for pattern, value in rates:
+        for i, (pattern, value) in enumerate(rates):
             if re.search(pattern, path_name(path)):
-                used.add(pattern)
+                used.add(i)
                 return value
         return 1.0
 
     found = jax.tree_util.tree_map_with_path(factor, params)
-    if unused := [pattern for pattern, _ in rates if pattern not in used]:
+    if unused := [rates[i][0] for i in range(len(rates)) if i not in used]:
         raise BadInput(
-            f"optimizer.rates: {unused[0]!r} is in the path of no parameter that is "
+            f"{at}.rates: {unused[0]!r} is in the path of no parameter that is "
             f"left to it, such as {_ends(params)}"
         )
     return found

@@ -32,6 +32,8 @@ class LatentContract(Checked):
         values are the signal. Of the training set, and used as they are ever after.
     preparation: (name, value) of what else was done to a file's values before that,
         such as ("far", 80.0), as the data says; () where nothing was, or is known.
+    names:       of the signal's first channels, as its files call them, or (). They say
+        nothing of its values, and contracts that differ in them alone are equal.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class LatentContract(Checked):
     offset: tuple[Finite, ...] = ()
     scale: tuple[Positive, ...] = ()
     preparation: tuple[tuple[str, Any], ...] = ()
+    names: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self):
         super().__post_init__()
@@ -68,6 +71,8 @@ class LatentContract(Checked):
         self.check("code_grid", few, f"an example has at most {MOST:,} codes")
         pairs = all(len(p) == 2 and isinstance(p[0], str) for p in self.preparation)
         self.check("preparation", pairs, "write pairs of a name and a value")
+        some = len(self.names) <= self.shape[-1]
+        self.check("names", some, f"write one of each of {self.shape[-1]} channels")
 
     def stream(self, kind: Literal["latents", "codes"]) -> dict[str, Any]:
         """Fields of the stream that holds its latents, or its codes.
@@ -108,8 +113,8 @@ def flatten(variables: Mapping) -> dict[str, np.ndarray]:
 def contract_of(module, signal: Mapping, grid, mean, std, variables) -> LatentContract:
     """The contract of a trained tokenizer; see LatentContract for the fields.
 
-    signal: its kind and shape and, where it has them, rate, offset, scale, code_grid
-        and preparation.
+    signal: its kind and shape and, where it has them, rate, offset, scale, code_grid,
+        preparation and names.
     """
     counts = () if module.quantizer is None else module.quantizer.code_counts
     return LatentContract(
@@ -126,12 +131,13 @@ def contract_of(module, signal: Mapping, grid, mean, std, variables) -> LatentCo
         offset=tuple(float(v) for v in signal.get("offset", ())),
         scale=tuple(float(v) for v in signal.get("scale", ())),
         preparation=tuple(signal.get("preparation", ())),
+        names=tuple(signal.get("names", ())),
     )
 
 
 def refuse_mismatch(contract: LatentContract, other: LatentContract, where: str):
     """Raises ValueError naming the first field in which two contracts differ."""
-    for field in dataclasses.fields(contract):
+    for field in (each for each in dataclasses.fields(contract) if each.compare):
         mine, theirs = getattr(contract, field.name), getattr(other, field.name)
         if mine != theirs:
             raise ValueError(

@@ -35,22 +35,29 @@ def save(path: str | os.PathLike, thing: Codec | Generator | Judge) -> None:
     folder = place(path)
     fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
-        _write(fresh, thing)
-        if _holds(folder, fresh):
-            return
-        if folder.exists():
-            aside = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex}")
-            folder.rename(aside)
-            try:
-                fresh.rename(folder)
-            except BaseException:
-                aside.rename(folder)
-                raise
-            shutil.rmtree(aside)
-        else:
-            fresh.rename(folder)
+        save_by(fresh, folder, thing)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def save_by(
+    fresh: pathlib.Path, folder: pathlib.Path, thing: Codec | Generator | Judge
+) -> None:
+    """The same of a `place`, by a folder beside it that stays where it is not used."""
+    _write(fresh, thing)
+    if _holds(folder, fresh):
+        return
+    if folder.exists():
+        aside = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex}")
+        folder.rename(aside)
+        try:
+            fresh.rename(folder)
+        except BaseException:
+            aside.rename(folder)
+            raise
+        shutil.rmtree(aside)
+    else:
+        fresh.rename(folder)
 
 
 def stamp(folder: pathlib.Path) -> tuple[bytes, ...] | None:
@@ -137,7 +144,7 @@ def digest(path: pathlib.Path) -> bytes:
 
 
 def _write(folder, thing):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     module = thing.network if isinstance(thing, Judge) else thing.module
     config = {"format": FORMAT, "module": describe(module)}
     if isinstance(thing, Judge):

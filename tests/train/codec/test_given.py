@@ -21,7 +21,7 @@ class Asked:
 
     def __init__(self, kind, shape, rate=0.0, latents=True):
         signal = {"kind": kind, "shape": shape, "rate": rate}
-        more = {"preparation": (), "scale": (), "offset": ()}
+        more = {"preparation": (), "scale": (), "offset": (), "names": ()}
         self.contract = types.SimpleNamespace(**signal, **more)
         self.latents = latents
 

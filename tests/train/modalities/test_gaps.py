@@ -83,6 +83,21 @@ def test_a_spike_on_a_channel_at_rest_is_found_though_its_mad_is_zero():
     assert not beyond(on_off).any()
 
 
+def test_rain_counts_and_events_are_no_outliers_of_the_rest():
+    """Most of such a channel is one value, by which each drop of rain was one."""
+    draw = np.random.default_rng(0)
+    rain, counts = np.zeros(5000), draw.poisson(0.3, 5000)
+    at = draw.choice(5000, 150, replace=False)
+    rain[at] = draw.exponential(10, 150)
+    rain[0], counts[9] = 1e4, 500  # faults
+    x = np.stack([rain, counts], 1)
+    far = beyond(x)
+    assert far[0, 0] and far[9, 1] and far.sum() <= 4
+    assert outlying(rain)[0] and outlying(rain).sum() <= 2
+    far = beyond(x[:1000], window=401)
+    assert far[0, 0] and far[9, 1] and far.sum() <= 5
+
+
 def test_what_is_scanned_is_no_outlier_of_the_air_around_it():
     """Of a scan two thirds may be air: by median and MAD of these the other third
     was one outlier. Metal in it is, and a sensor's code for a fault."""

@@ -373,6 +373,12 @@ def test_rows_are_read_in_the_order_of_their_times(tmp_path, caplog):
     assert "straight lines" not in caplog.text
     fresh(over(tmp_path, length=60, channels=2, time="t", rate=1000.0), True)
     assert "samples are 100 steps of data.rate=1000 apart, and between" in caplog.text
+    assert "since 1970" not in caplog.text
+    lines = [f"{1_700_000_000_000 + 100 * row},{row},{row}" for row in range(60)]
+    (tmp_path / "0.csv").write_text("\n".join(["t,a,b", *lines]))
+    np.testing.assert_allclose(raw(series)[0][0][:, 0], np.arange(60), atol=1e-4)
+    told = "times of 1 of 1 recordings are taken for milliseconds since 1970, by their "
+    assert told in caplog.text
 
 
 def test_a_channel_at_rest_is_not_scored_by_its_rounding():

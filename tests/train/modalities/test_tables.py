@@ -31,6 +31,8 @@ STEP = 5_000_123  # a step with digits below a microsecond
         (pyarrow.float64(), [86_400_000, 86_400_001], None),
         (pyarrow.int64(), [638 * 10**15, 638 * 10**15 + 10**5], [0, 10**5]),  # .NET's
         (pyarrow.int64(), [5, 6], [5, 6]),
+        # Nanoseconds since a start, which as milliseconds end in 2103 or later.
+        (pyarrow.int64(), [3 * 10**11, 42 * 10**11], None),
         (pyarrow.int64(), [2**53, 2**53 + 4], [2**53, 2**53 + 4]),
         (pyarrow.int64(), [2**53 + 1, 2**53 + 2], [0, 1]),
         (pyarrow.timestamp("ns"), [DAY, None], [0, np.nan]),

@@ -11,8 +11,8 @@ import pytest
 
 from train.modalities.files import writing
 from train.modalities.files.writing import (
+    becoming,
     new_folder,
-    sweep_beside,
     write,
     write_bytes,
     write_folder,
@@ -119,23 +119,38 @@ def test_an_interrupted_write_never_loses_the_folder(tmp_path, monkeypatch, nth,
 def test_what_a_killed_process_had_begun_goes_and_what_a_living_one_writes_stays(
     tmp_path,
 ):
+    """With the first that another one writes into the same folder, file or folder."""
     folder, host = tmp_path / "cache", socket.gethostname()
-    names = [f".cache.{host}.12.new", f".cache.b.{host}.12.new", ".cache.12.old"]
-    names += [f".other.{host}.12.new", ".cache.12.new", ".cache.elsewhere.12.new"]
-    for name in names:
+    gone = [f".cache.{host}.12.new", f".a.json.{host}.12.3.new", f".b.{host}.12.4.new"]
+    kept = [".cache.12.old", ".cache.12.new", ".cache.elsewhere.12.3.new", "a.12.new"]
+    for name in (*gone[1:], *kept):
         (tmp_path / name).mkdir()
         (tmp_path / name / "records").touch()
-    with new_folder(folder) as living:
-        assert living != tmp_path / names[0]
+    (tmp_path / gone[0]).touch()
+    with new_folder(folder) as living, becoming(tmp_path / "c") as file:
         (living / "records").touch()
-        sweep_beside(folder)  # as another process begins the same
-        assert (living / "records").exists()
-        with pytest.raises(FileExistsError), new_folder(folder):
-            """Of the same number, in another container: it keeps its hands off."""
+        begun = {p.name for p in tmp_path.iterdir()}
+        assert begun == {*kept, living.name, file.name}
+        writing.LIVING.clear()
+        writing._sweep.cache_clear()
+        write_bytes(tmp_path / "a.json", b"1")  # as another process does
+        assert (living / "records").exists() and file.exists()
     assert (folder / "records").exists()
-    found = sorted(p.name for p in tmp_path.iterdir())
-    assert found == sorted(["cache", *names[1:]])
-    sweep_beside(tmp_path / "none" / "cache")
+    assert {p.name for p in tmp_path.iterdir()} == {"cache", "a.json", *kept}
+
+
+def test_what_is_swept_before_it_is_owned_is_begun_again(tmp_path, monkeypatch):
+    owned, taken = writing._owned, []
+
+    def late(path):
+        if not taken:
+            taken.append(path)
+            path.unlink()  # by another process, which looks between the two
+        return owned(path)
+
+    monkeypatch.setattr(writing, "_owned", late)
+    write_bytes(tmp_path / ("a" * 250), b"1")  # a name as long as may be
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"1"] and taken
 
 
 def test_what_a_process_of_this_number_had_begun_goes_where_there_are_no_locks(
@@ -148,9 +163,8 @@ def test_what_a_process_of_this_number_had_begun_goes_where_there_are_no_locks(
 
     monkeypatch.setattr(writing.fcntl, "flock", unknown)
     host, number = socket.gethostname(), os.getpid()
-    for each in (f".cache.{host}.{number}.new", f".cache.{host}.12.new"):
+    for each in (f".cache.{host}.{number}.0.new", f".cache.{host}.12.new"):
         (tmp_path / each / "part").mkdir(parents=True)
     write_folder(tmp_path / "cache", {"a": b"1"})
-    sweep_beside(tmp_path / "cache")  # where another may be alive
     found = sorted(p.name for p in tmp_path.iterdir())
-    assert found == [f".cache.{host}.12.new", "cache"]
+    assert found == [f".cache.{host}.12.new", "cache"]  # which may be alive

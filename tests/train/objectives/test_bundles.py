@@ -127,21 +127,21 @@ def test_a_judge_hears_a_last_part_of_a_hop(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [ValueError("not finite"), OSError(28, "full")])
-def test_a_bundle_that_the_first_cannot_write_all_refuse(error, monkeypatch):
+def test_a_bundle_that_the_first_cannot_write_all_refuse(error, monkeypatch, tmp_path):
     """The others wait for it, and would for minutes."""
-    left = []
+    left, folder = [], tmp_path / "folder"
 
-    def save(folder, thing):
+    def save(fresh, folder, thing):
         raise error
 
     monkeypatch.setattr(bundles.hosts, "together", noting(left))
-    monkeypatch.setattr(bundles, "save", save)
+    monkeypatch.setattr(bundles, "save_by", save)
     with pytest.raises(BadInput) as caught:
-        bundles.keep("folder", "thing")
+        bundles.keep(folder, "thing")
     assert left == [str(caught.value)] and str(error) in left[0]
     assert ("folder cannot be written" in left[0]) == isinstance(error, OSError)
     monkeypatch.setattr(bundles.hosts, "first", lambda: False)
-    assert bundles.keep("folder", "thing") == "thing"
+    assert bundles.keep(folder, "thing") == "thing" and not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("quantizer, said", [(LFQ(10), True), (LFQ(8), False)])

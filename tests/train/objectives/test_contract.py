@@ -11,17 +11,19 @@ from tests import quick, toys
 from tests.train.experiments import TOKENIZER
 from tests.train.objectives.test_keys import Decoder, Encoder
 from train.config.override import replaced
-from train.modalities import Audio, Images, Ranges
+from train.modalities import Audio, Images, Ranges, Series
 from train.objectives import contract as contracts
 from train.objectives.contract import averaged, finished, summary, unfinished
 from train.pipeline import open_examples, whole
 from vqdit.quantizers import MultiScaleQuantizer, VectorQuantizer
 from vqdit.tokenizer import Tokenizer
+from vqdit.trained.contract import refuse_mismatch
 
 DIGITS = Images(name="digits", size=8, channels=1, threads=0)
 PLAIN = dataclasses.replace(
     TOKENIZER, data=DIGITS, kmeans=None, model=Tokenizer(Encoder(), Decoder(), None, 2)
 )
+ONE_ROW = {"length": 16, "channels": 1, "threads": 0}
 
 
 def drawn(experiment):
@@ -44,7 +46,7 @@ def test_the_moments_are_those_of_the_training_set_or_of_some_of_it():
     np.testing.assert_allclose(still.std, 1e-6, rtol=1e-6)
 
 
-def test_the_contract_states_the_data_as_they_are_trained_on():
+def test_the_contract_states_the_data_as_they_are_trained_on(tmp_path):
     data = Ranges(name="scenes", rows=8, azimuth=16, examples=16, threads=0)
     channels = data.shape[-1]
     model = PLAIN.model.clone(decoder=Decoder(out=channels))
@@ -62,6 +64,13 @@ def test_the_contract_states_the_data_as_they_are_trained_on():
     )
     contract = unfinished(sounds, codec.variables).contract
     assert contract.rate == 2000 and contract.code_grid == (8,)
+    (tmp_path / "a.csv").write_text("hot\n" + "1\n2\n" * 50)
+    rows = Series(name="folder", data_dir=str(tmp_path / "a.csv"), **ONE_ROW)
+    sensed = unfinished(
+        dataclasses.replace(sounds, data=rows), codec.variables
+    ).contract
+    assert sensed.names == ("hot",) and not contract.names
+    refuse_mismatch(sensed, dataclasses.replace(sensed, names=()), "a cache of before")
 
 
 def test_while_training_goes_on_nothing_is_known_of_latents():

@@ -12,6 +12,7 @@ from train.report.run_pages import (
     Section,
     bars,
     crossings,
+    measured,
     outlined,
     samples,
     seen,
@@ -22,7 +23,7 @@ from train.report.run_pages import (
 
 def contract_of(kind, shape, rate):
     return types.SimpleNamespace(
-        kind=kind, shape=shape, rate=rate, offset=(), scale=(), preparation=()
+        kind=kind, shape=shape, rate=rate, offset=(), scale=(), preparation=(), names=()
     )
 
 
@@ -179,6 +180,22 @@ def test_curves_are_of_every_loss_that_was_logged():
     assert training([{"step": 1}], 10).shown == ()
     assert training([{"step": 1}], 10).text == "Nothing was logged."
     assert training([{"step": 1, "loss": None}], 10).shown == ()
+
+
+def test_what_was_measured_while_it_trained_has_a_line_each():
+    """Losses have curves; what was no number at a step, nothing of that one."""
+    rows = [
+        {"step": 0, "loss": 3.0, "evaluation_psnr_db": 9.0, "heldout_loss": 2.0},
+        {"step": 500, "evaluation_psnr_db": 22.25, "heldout_usage": None},
+        {"step": 1000, "evaluation_psnr_db": 21.5, "heldout_usage": 0.5},
+    ]
+    (section,) = measured(rows)
+    assert section.text.splitlines()[-3:] == [
+        "|  | first | least | greatest | last |",
+        "| evaluation_psnr_db | 9.0 at 0 | 9.0 at 0 | 22.25 at 500 | 21.5 at 1,000 |",
+        "| heldout_usage | 0.5 at 1,000 | 0.5 at 1,000 | 0.5 at 1,000 | 0.5 at 1,000 |",
+    ]
+    assert measured(rows[:1])[0].text and not measured([{"step": 1, "loss": 2.0}])
 
 
 @pytest.mark.parametrize("least, far", [(0.1, False), (0.05, True), (-1.0, False)])

@@ -86,11 +86,11 @@ def test_a_signal_is_a_picture_or_a_file_beside_one(tmp_path, monkeypatch):
         return np.full((2, 2, 3), len(shown), np.uint8)
 
     kinds = types.SimpleNamespace(front="mel")
-    record = lambda x, rate: types.SimpleNamespace(suffix=".wav", x=x, rate=rate)
+    record = lambda x, rate, names: types.SimpleNamespace(suffix=".wav", x=x, rate=rate)
     kinds.new = record
     kinds.write = lambda record: f"{record.x} at {record.rate}".encode()
     contract = types.SimpleNamespace(
-        kind="audio", rate=8.0, offset=(), scale=(), preparation=()
+        kind="audio", rate=8.0, offset=(), scale=(), preparation=(), names=()
     )
     codec = types.SimpleNamespace(contract=contract, from_raw=lambda x: x / 2)
     model = types.SimpleNamespace(codecs={"photo": codec}, values={})

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.train.fresh import fresh
 from train.modalities import Series
 from train.modalities.kinds import modality_of
 from train.modalities.shown import Axis, Panel, Units, spectrogram
 from train.pipeline import open_examples
 from train.report import sheets
 from train.report.examples import units_of
-from train.report.sheets import framed, sheet, ticks
+from train.report.sheets import contents, framed, sheet, ticks
 
 KINDS = {
     "image": (8, 6, 3),
@@ -76,10 +77,17 @@ def test_channels_are_called_as_the_columns_of_files_are(tmp_path):
     path = tmp_path / "a.csv"
     np.savetxt(path, rows, "%.3f", ",", header="hot,cold", comments="")
     data = Series(name="folder", data_dir=str(path), channels=2, length=4)
-    assert units_of(data, open_examples(data, True)).names == ("hot", "cold")
+    units = units_of(data, open_examples(data, True))
+    assert units.names == ("hot", "cold")
+    (drawn,) = contents(Series.of(2), rows[None], units)
+    assert drawn.startswith(b"hot,cold\n")
+    np.savetxt(path, rows, "%.3f", ",")  # which does not say
+    assert not fresh(data, True).names
     chosen = dataclasses.replace(data, columns=("cold", "hot")).preparation
-    of = types.SimpleNamespace(rate=0.0, offset=(), scale=(), preparation=chosen)
-    assert Units.of(of).names == ("cold", "hot")
+    said = {"rate": 0.0, "offset": (), "scale": (), "preparation": chosen}
+    for names, expected in (((), ("cold", "hot")), (("a", "b"), ("a", "b"))):
+        of = types.SimpleNamespace(**said, names=names)
+        assert Units.of(of).names == expected
 
 
 def test_a_sine_is_in_the_row_of_its_frequency():

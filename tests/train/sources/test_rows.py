@@ -12,7 +12,7 @@ from tests.train.pipeline.test_streams import folder_of
 from train.errors import BadInput
 from train.inspect import inspect, lines
 from train.modalities import Tables
-from train.modalities.rows import csv_of, rows_of
+from train.modalities.rows import WORDS, csv_of, rows_of
 from train.pipeline import JointExamples
 from train.pipeline.streams import settled
 from vqdit.tokenizer import Category, Labels, Number, Table
@@ -135,13 +135,23 @@ def test_inspect_says_what_columns_hold(path):
     report, plots = inspect(Tables(data_dir=str(path), **FIELDS))
     assert list(plots) == ["classes"] and report["train"]["repeated_examples"] == 0
     said = report["train"]["as_stored"]
-    assert said["age"].endswith("% missing") and said["sex"].startswith(("f ", "m "))
+    ((age,), (sex,)) = said["age"], said["sex"]
+    assert age.endswith("% missing") and sex.startswith(("f ", "m "))
     told = list(lines(report))
     assert any(line.startswith("  as stored   smoker: ") for line in told)
     # Of the marks that rows are told apart by nothing is said.
     assert not {"mean", "blank_examples", "outlier_share"} & report["train"].keys()
     words = ("range", "mean", "outliers", "one value", "never changes", "look: ")
     assert not [line for line in told for word in words if word in line]
+
+
+def test_words_that_were_meant_for_numbers_are_said_whatever_columns_are_called(path):
+    """By what its entries are: a column may have the words of what is said, too."""
+    path.write_text(f'market_share,note\n"1,5","{WORDS}"\n"2,25",b\n"7,5",c\n')
+    report, _ = inspect(Tables(data_dir=str(path), holdout=0.34))
+    assert any("as stored   market share: " in line for line in lines(report))
+    (change,) = report["train"]["changes"]
+    assert change.startswith("column 'market_share': ") and change.endswith(WORDS)
 
 
 def test_columns_that_say_nothing_or_tell_rows_apart_are_said(tmp_path):

@@ -21,6 +21,7 @@ GAP = 2.5  # steps from which on what lies between two samples is a gap
 
 # Ticks a second of times, by their unit.
 TICKS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
+CALLED = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
 TODAY = (3e8, 4.2e9)  # seconds since 1970, in 1979 and 2103
 SECONDS = (1, 0)  # what `epoch_of` says of these
 # What .NET counts from the year 1, in 100 ns, between 2003 and 2038: as nanoseconds
@@ -32,10 +33,14 @@ def epoch_of(times: np.ndarray) -> tuple[float, Any]:
     """(n, first): numbers that count n a second since 1970, and begin at `first`, where
     as seconds they would be of no time near ours; (1, 0) of all others, but for those
     of more digits than a float has, which begin at their own.
+
+    By their size alone: nanoseconds since a start five minutes before would be
+    milliseconds since 1970, and end in another century. Who trains on them is told.
     """
-    first = times.item(0) if times.size else 0
+    first, last = (times.item(at) if times.size else 0 for at in (0, -1))
     low, high = TODAY
-    ticks = next((n for n in TICKS.values() if low <= first / n < high), 1)
+    near = (n for n in TICKS.values() if low <= first / n < high)
+    ticks = next((n for n in near if not abs(last) / n >= high), 1)
     ticks = 1 if SINCE_1[0] <= first < SINCE_1[1] else ticks
     return ticks, first if ticks > 1 or 2**53 < abs(first) < np.inf else 0
 

@@ -30,17 +30,21 @@ def read_columns(
     path: File, series: Any, share: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[Float[np.ndarray, "t c"], dict[str, Any]]:
     """(the part of a recording between two shares of its length, on one clock, NaN
-    where a value is missing; "names" of the channels, how many times were "repeated",
-    and "apart", the steps of the clock from one sample to the next, of the fastest).
+    where a value is missing; "names" of the channels, where they have some, how many
+    times were "repeated", how many "ticks" are a second of them, and "apart", the steps
+    of the clock from one sample to the next, of the fastest).
     Raises Unreadable, naming what a Series asks for and it lacks.
     """
     if path.suffix.lower() == ".npz":
-        streams = arrays_of(load_arrays(path, 8), series.columns)
+        arrays, named = load_arrays(path, 8), True
+        streams = arrays_of(arrays, series.columns)
+        unit = origin_of(arrays, streams) or SECONDS
     else:
         advice = "; choose with data.columns, or name it in data.time"
         only = (*filter(None, [series.time]), *series.columns) if series.columns else ()
-        table, _ = open_table(path, only=only)
+        table, named = open_table(path, only=only)
         streams = columns_of(table, series.time, series.columns, advice)
+        unit = unit_of(table[series.time], series.time) if series.time else SECONDS
     repeated, counted, apart = 0, None, 1.0
     clocked = []  # of those that have times
     for name, (times, values) in streams.items():
@@ -81,8 +85,8 @@ def read_columns(
         raise Unreadable(
             f"{len(values)} samples{part}, fewer than data.length={series.length}"
         )
-    more = {"names": names_of(streams), "repeated": repeated, "apart": apart}
-    return values, more
+    more = {"repeated": repeated, "apart": apart, "ticks": unit[0]}
+    return values, more | ({"names": names_of(streams)} if named else {})
 
 
 def names_of(streams: Mapping[str, Columns]) -> tuple[str, ...]:

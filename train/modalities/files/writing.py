@@ -2,6 +2,8 @@
 
 import contextlib
 import fcntl
+import functools
+import itertools
 import json
 import math
 import os
@@ -11,6 +13,9 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+COUNT = itertools.count()
+LIVING: set[Path] = set()  # of this process, whatever a disk says
 
 
 def write(path: str | os.PathLike, figures: Mapping[str, Any]) -> None:
@@ -41,19 +46,15 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     in everybody's way.
     """
     path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file() and not path.is_dir():
         path.write_bytes(data)
         return
-    partial = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        with _named(path), open(partial, "wb") as file:
+    with becoming(path) as fresh:
+        with _named(path), open(fresh, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        os.replace(fresh, path)
 
 
 @contextlib.contextmanager
@@ -81,15 +82,11 @@ def append(file: int, data: bytes) -> None:
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike) -> Iterator[Path]:
     """A folder to write into, which becomes `path` in the end, or nothing at all where
-    that is not reached; what is there goes once it does. Raises OSError where another
-    process of this number, in a container of the same host name, is writing it."""
+    that is not reached; what is there goes once it does."""
     path = Path(os.path.realpath(path))
-    fresh = path.with_name(f"{_begun(path)}{os.getpid()}.new")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    _remove_left(fresh, unknown=True)
-    fresh.mkdir(parents=True)
     try:
-        with _owned(fresh):
+        with becoming(path, folder=True) as fresh:
             with _named(path):
                 yield fresh
             if path.exists():
@@ -100,51 +97,71 @@ def new_folder(path: str | os.PathLike) -> Iterator[Path]:
             old.rename(path)
         raise
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
 
 
-def sweep_beside(path: str | os.PathLike) -> None:
-    """Removes what processes of this machine that were killed had begun of a
-    `new_folder`: locks of folders on a shared disk are not seen by other machines."""
-    path = Path(os.path.realpath(path))
-    mine = re.escape(_begun(path))
-    for each in path.parent.iterdir() if path.parent.is_dir() else ():
-        if re.fullmatch(rf"{mine}\d+\.new", each.name):
-            _remove_left(each, unknown=False)
+@contextlib.contextmanager
+def becoming(path: Path, folder: bool = False) -> Iterator[Path]:
+    """A file, or folder, of a hidden name beside the path, to be written and renamed to
+    it. It goes in the end where it was not, and where its process is killed by the next
+    one of this machine that writes into the same folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):  # who may not look may still write
+        _sweep(path.parent)
+    for number in COUNT:
+        name = f".{path.name[:40]}.{socket.gethostname()}.{os.getpid()}.{number}.new"
+        fresh = path.with_name(name)
+        LIVING.add(fresh)
+        with contextlib.suppress(FileExistsError), contextlib.ExitStack() as last:
+            last.callback(LIVING.discard, fresh)
+            fresh.mkdir() if folder else fresh.touch(exist_ok=False)
+            ours = last.enter_context(_owned(fresh))
+            if ours is False or not fresh.exists():
+                continue  # it was swept away before it was owned
+            last.callback(_remove, fresh)
+            yield fresh
+            return
 
 
-def _begun(path: Path) -> str:
-    """How the names begin of what this machine writes for `path`."""
-    return f".{path.name}.{socket.gethostname()}."
+@functools.cache
+def _sweep(folder: Path) -> None:
+    """Removes, once, what processes of this machine that were killed had begun in the
+    folder: locks on a shared disk are not seen by other machines. Where a disk knows
+    none, what one of this process's number had, as in a container at every start."""
+    host = re.escape(socket.gethostname())
+    for path in folder.iterdir():
+        found = re.fullmatch(rf"\..*\.{host}\.(\d+)(\.\d+)?\.new", path.name)
+        if found and path not in LIVING:
+            with _owned(path) as ours:
+                if ours or (ours is None and int(found[1]) == os.getpid()):
+                    _remove(path)
 
 
-def _remove_left(folder: Path, unknown: bool) -> None:
-    """Removes a folder, if there is one, that no living process owns, or `unknown`:
-    also where the system does not say."""
-    with contextlib.suppress(OSError), _owned(folder) as ours:
-        if ours or (unknown and ours is None):
-            shutil.rmtree(folder)
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _owned(folder: Path) -> Iterator[bool | None]:
-    """Whether the folder is now this process's alone; None where the system knows no
-    such locks. It lets go of it however the process ends, so a number alone, which
+def _owned(path: Path) -> Iterator[bool | None]:
+    """Whether the file or folder is now this process's alone; None where the system
+    does not say. It lets go of it however the process ends, so a number alone, which
     another container may have given away, too, is not asked."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        ours: bool | None = True
+    with contextlib.ExitStack() as last:
         try:
+            how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(path, how)
+            last.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours: bool | None = True
         except BlockingIOError:
             ours = False
         except OSError:
             ours = None
         yield ours
-    finally:
-        os.close(descriptor)
 
 
 def write_folder(path: str | os.PathLike, files: Mapping[str, bytes]) -> None:

@@ -22,6 +22,7 @@ OF_MEDIAN, OF_MEAN = 1.482602218505602, 1.2533141373155001
 # Of a normal variable: from its 95 % quantile to six standard deviations, over the way
 # from its 5 % to its 95 % quantile.
 BEYOND_TENTHS = (6 / 1.6448536269514722 - 1) / 2
+FEW = 5  # values, of which less say nothing of each other
 WINDOWED = 2**20  # values in windows that are judged together
 
 
@@ -144,7 +145,9 @@ def robust_scale(
 
     Where half of the values are equal the MAD is 0 and says nothing, so 1.2533 times
     the mean absolute deviation from the median stands in (Iglewicz and Hoaglin 1993);
-    that is 0 only where all are equal. window: of this many samples, made odd, around
+    that is 0 only where all are equal. Where what differs from that value is enough to
+    be judged by itself, as of rain, counts or events, the spread is not less than what
+    takes in all of it but its fences. window: of this many samples, made odd, around
     each one, shorter at the edges; 0 is one center and spread a channel.
     """
     holes = np.where(known, x, np.nan)
@@ -172,24 +175,43 @@ def _center_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         away = np.abs(values[some] - center[some, None])
         middle = OF_MEDIAN * np.nanmedian(away, -1)
         spread[some] = np.where(middle > 0, middle, OF_MEAN * np.nanmean(away, -1))
+        resting = np.flatnonzero(some)[middle == 0]
+        own, at = values[resting], center[resting]
+        ends = _fences(np.where(own != at[:, None], own, np.nan))
+        reach = np.abs(np.stack(ends) - at).max(0)
+        spread[resting] = np.fmax(spread[resting], reach / 6)
     return center, spread
+
+
+def _fences(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of every row, six standard deviations from the middle of the middle nine tenths
+    of what is not NaN, if those were of a normal variable; NaN of less than FEW."""
+    ordered = np.sort(values, -1)  # NaN last
+    last = np.sum(~np.isnan(values), -1, keepdims=True) - 1
+    # Values that are there: between two of them a spike of a few would count in part.
+    ends = np.ceil(0.05 * last), np.floor(0.95 * last)
+    low, high = (
+        np.take_along_axis(ordered, np.maximum(end, 0).astype(int), -1) for end in ends
+    )
+    reach = np.where(last + 1 < FEW, np.nan, BEYOND_TENTHS * (high - low))
+    return (low - reach)[:, 0], (high + reach)[:, 0]
 
 
 def outlying(x: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
     """Values so far from the others that they may be faults; no more than a twentieth
     at either end.
 
-    Further than six standard deviations from the middle of the middle nine tenths, if
-    those were of a normal variable. Half of the values, which median and MAD tell of,
-    may be the air around a scan, and all that is scanned far from it.
+    Beyond the fences of all: half of the values, which median and MAD tell of, may be
+    the air around a scan, and all that is scanned far from it. Where more than half are
+    one value, beyond those of what differs, where that is enough to be judged.
     """
     if not x.size:
         return np.zeros(x.shape, bool)
-    # Values that are there: between two of them a spike of a few would count in part.
-    low = np.quantile(x, 0.05, method="higher")
-    high = np.quantile(x, 0.95, method="lower")
-    reach = BEYOND_TENTHS * (high - low)
-    return (x < low - reach) | (x > high + reach)
+    differs = x != np.median(x)
+    alone = FEW <= differs.sum() < len(x) / 2
+    judged = differs if alone else np.ones(x.shape, bool)
+    (low,), (high,) = _fences(x[judged][None])
+    return judged & ((x < low) | (x > high))
 
 
 def constant(
