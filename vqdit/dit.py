@@ -200,13 +200,17 @@ class DiT(Checked, nn.Module):
         own = "modulation" in self.block.own
         return by_stream(project, c, owners, (1,) * len(owners), own)
 
+    @property
+    def axes(self) -> int:
+        """Of rotary positions, those of streams with fewer padded."""
+        return max([1, *(len(s.grid) for s in self.streams)])
+
     def _rotary(self, given):
-        axes = max(1, *(len(s.grid) for s in self.streams))
         positions = []
         for s in given:
             n = math.prod(s.coarse)
             index = np.indices(s.coarse, int).reshape(len(s.coarse), n).T
-            positions.append(np.pad(index, ((0, 0), (0, axes - index.shape[1]))))
+            positions.append(np.pad(index, ((0, 0), (0, self.axes - index.shape[1]))))
         width = self.width // self.block.heads
         return jnp.asarray(rotary.rotary_table(np.concatenate(positions), width))
 

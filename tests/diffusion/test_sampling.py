@@ -265,6 +265,45 @@ def test_a_step_draws_anew_at_its_begin_and_at_every_stage():
     assert len(set(drawn)) == len(drawn) == 4 * 2 * 4 + 2
 
 
+def test_each_stream_is_held_asked_and_walked_at_its_own_times():
+    """Of two on other times: a place each for the time at which the network is asked,
+    for t and s of `begin` and of `step`; and one that is held, and seen so."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Held(Gaussian):
+        def held(self, x0, t, key):
+            return jnp.full_like(x0, t)
+
+    @dataclasses.dataclass(frozen=True)
+    class Told(Solver):
+        def begin(self, process, x, t, s, key, memory):
+            return x.at[:2].set(jnp.stack([t, s]))
+
+        def step(self, stage, process, output, x_t, x, t, s, key, memory):
+            return jnp.concatenate([x[:2], jnp.stack([t, s]), output[4:]]), memory
+
+    times = {"a": jnp.array([1.0, 0.7, 0.0]), "b": jnp.array([0.9, 0.2, 0.0])}
+    asked = lambda x, t: {
+        n: x[n].at[:, 4].set(t[n]).at[:, 5].set(x[n][:, 6]) for n in x
+    }
+    fixed = (jnp.zeros((2, 7)), jnp.tile(jnp.arange(7) == 6, (2, 1)))
+    _, path = sample(
+        dict.fromkeys(times, Held()),
+        dict.fromkeys(times, Told()),
+        asked,
+        example_keys(KEY, jnp.arange(2)),
+        dict.fromkeys(times, (7,)),
+        times,
+        trajectory=True,
+        fixed=dict.fromkeys(times, fixed),
+    )
+    for name, (first, second, last) in times.items():
+        step = lambda t, s: [t, s, t, s, t, t, s]
+        expected = np.array([step(first, second), step(second, last)], np.float32)
+        np.testing.assert_array_equal(path[name][1:, 0], expected)
+        assert path[name][0, 0, 6] == first
+
+
 def test_a_stream_that_waits_for_another_stands_where_it_went():
     @dataclasses.dataclass(frozen=True)
     class Asked(Solver):

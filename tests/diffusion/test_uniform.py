@@ -187,12 +187,14 @@ def test_one_code_is_drawn_exactly_in_any_number_of_steps(kind):
 @kinds
 def test_a_code_may_be_mended(kind):
     """Unlike a mask, a code once drawn is drawn again where the others say so."""
-    process, t, s = kind(VOCAB, Linear()), jnp.array(0.8), jnp.array(0.1)
-    logits = jnp.broadcast_to(jnp.log(jnp.array([0.98, 0.01, 0.01])), (2000, 3))
-    x_s = process.step(logits, jnp.full(2000, 2), t, s, jax.random.key(0))
-    # p(x_s = 2) by hand: q(x_t | x_s) (0.9 p + 0.1 pi), normalised over x_s.
-    between, pi = 0.2 / 0.9, fallen(process)
-    seen = np.eye(4)[2] * between + (1 - between) * pi[2]
-    weight = seen * (0.9 * np.array([0.98, 0.01, 0.01, 0]) + 0.1 * pi)
-    expected = weight[2] / weight.sum()
-    assert abs((x_s == 2).mean() - expected) < 4 * 0.5 / np.sqrt(2000)
+    process, p, t = kind(VOCAB, Linear()), np.array([0.98, 0.01, 0.01, 0]), 0.8
+    logits, pi = jnp.broadcast_to(jnp.log(p[:3]), (2000, 3)), fallen(process)
+    for s in (0.1, 0.6):
+        ends = jnp.array(t), jnp.array(s)
+        x_s = process.step(logits, jnp.full(2000, 2), *ends, jax.random.key(0))
+        # p(x_s = 2) by hand: q(x_t | x_s) ((1 - s) p + s pi), normalised over x_s.
+        between = (1 - t) / (1 - s)
+        seen = np.eye(4)[2] * between + (1 - between) * pi[2]
+        weight = seen * ((1 - s) * p + s * pi)
+        expected = weight[2] / weight.sum()
+        assert abs((x_s == 2).mean() - expected) < 4 * 0.5 / np.sqrt(2000), s

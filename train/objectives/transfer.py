@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train.config.options.paths import diff
 from train.errors import BadInput, some
 from train.objectives.bundles import open_bundle
 from train.progress import say
@@ -22,6 +23,10 @@ COLLECTIONS = ("params", "codebook")
 # What a stream of a transformer may have of its own, behind its name.
 OWN = r"(mlp|(final_)?modulation(_table)?)"
 STREAMS = ("params", "stream")  # a row each
+# Fields of a transformer that change nothing of what the same parameters compute.
+FREE = re.compile(
+    r"(streams|classes|depth|dtype|remat|scan|block\.(own|implementation))\b"
+).match
 
 
 class Transfer:
@@ -35,9 +40,10 @@ class Transfer:
     A transformer also starts one of other streams, and of other classes, whose table of
     labels starts new. A stream that it does not have starts new; those that it has are
     as they were, whatever their order, as long as the new ones are not there to be
-    seen. What each stream has of its own starts as what all shared (`Block.own`).
-    Whether blocks are compiled as one (`DiT.scan`) is no matter; as one they are of as
-    many blocks, and of others refused.
+    seen; of rotary positions, as long as no new one has more axes, which is said. What
+    each stream has of its own starts as what all shared (`Block.own`). Whether blocks
+    are compiled as one (`DiT.scan`) is no matter; as one they are of as many blocks,
+    and of others refused.
 
     classes: names of the labels, where known: a table of others starts new.
 
@@ -105,6 +111,7 @@ class Transfer:
         """
         self._check_streams()
         jax.eval_shape(self.into, variables)
+        self._say_of_changes()
         news = sorted(
             "/".join(place[1:])
             for place, leaf in flax.traverse_util.flatten_dict(variables).items()
@@ -149,6 +156,21 @@ class Transfer:
                     f"init: {self.path} has a stream {stream.name!r} already, {old}, "
                     f"and this one is {new}; give a new stream a name of its own"
                 )
+
+    def _say_of_changes(self) -> None:
+        """Of what makes the same parameters of a transformer compute otherwise. Rotary
+        positions share a head's width among as many axes as any stream's grid has."""
+        old, new = self.bundle.module, self.model
+        if not isinstance(new, DiT):
+            return
+        changed = {n: pair for n, pair in diff(old, new).items() if not FREE(n)}
+        if "rotary" in new.positions and old.axes != new.axes:
+            changed["positions, axes of all"] = old.axes, new.axes
+        for name, (was, now) in changed.items():
+            say(
+                f"init: model.{name}: {was} in {self.path}, and {now} here, so that "
+                "what is brought computes otherwise than it was trained to"
+            )
 
     def _rows(self) -> dict[int, int]:
         """Row of each stream -> its row in the bundle, of those that are there."""

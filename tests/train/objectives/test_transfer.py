@@ -25,6 +25,7 @@ from train.runtime.log import read_metrics
 from vqdit.diffusion import Gaussian, Masking
 from vqdit.dit import DiT
 from vqdit.nn import Block
+from vqdit.nn.streams import Continuous
 from vqdit.quantizers import (
     EMAVectorQuantizer,
     Projected,
@@ -349,6 +350,35 @@ def test_blocks_are_the_bundles_scanned_or_one_by_one(scan, own, tmp_path):
             Transfer(str(tmp_path / "old"), deeper).check(
                 dict(jax.eval_shape(deeper.init, *_example(deeper)))
             )
+
+
+def test_what_computes_otherwise_with_the_same_parameters_is_spoken_of(
+    tmp_path, capsys
+):
+    """A new stream of more axes than any had turns all tokens on as many."""
+    old = toys.any_to_any()
+    module = old.module.clone(positions="rotary")
+    parts = old.params, old.processes, old.tokenizers
+    save(tmp_path / "old", Generator(module, *parts))
+    transfer = Transfer(str(tmp_path / "old"), module)
+    clip = lambda axes: (*module.streams, Continuous("clip", (2,) * axes, 1))
+    own = {"dtype": "bfloat16", "remat": "whole", "block": Block(2, own=("mlp",))}
+    for change, told in (
+        ({}, ""),
+        (own | {"scan": True, "depth": 3, "classes": 2}, ""),
+        ({"streams": clip(2)}, ""),
+        ({"streams": clip(3)}, "model.positions, axes of all: 2 in "),
+        ({"block": Block(4)}, "model.block.heads: 2 in "),
+        ({"positions": "sincos"}, "model.positions: rotary in "),
+        ({"time_scale": 1.0}, "model.time_scale: 1000.0 in "),
+    ):
+        transfer.model = module.clone(**change)
+        transfer._say_of_changes()
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == bool(told) and all(f"init: {told}" in s for s in said)
+    shapes = dict(jax.eval_shape(transfer.model.init, *_example(transfer.model)))
+    assert transfer.check(shapes) == []
+    assert "model.time_scale: 1000.0 in" in capsys.readouterr().err
 
 
 def test_a_table_of_labels_is_of_its_classes_and_not_of_as_many(tmp_path):
