@@ -83,23 +83,20 @@ def open_npz(data: Modality, train: bool) -> Arrays:
     path = from_home(data.data_dir)
     if path.is_dir() and data.train_split == data.test_split:
         path /= f"{data.train_split}.npz"
+    paths = [path]
     if path.is_dir():
         refuse_rule_of_parts(data, path)
         paths = [path / f"{s}.npz" for s in (data.train_split, data.test_split)]
-        both = [_arrays(data, each) for each in paths]
-        x, label, key, rate = both[0 if train else 1]
-        every = np.concatenate([each[1] for each in both])
-        # One class count for both parts, or the label table would depend on the part.
-        classes = 1 + int(every.max())
-        refuse_sparse(np.unique(every).tolist(), str(path))
-        rows, path = np.arange(len(x)), paths[0 if train else 1]
-    else:
-        x, label, key, rate = _arrays(data, path)
-        classes = 1 + int(label.max())
-        refuse_sparse(np.unique(label).tolist(), str(path))
-        draws = chance(0, np.arange(len(x)))
-        rows = divided(data, train, draws, str(path), key or ())
-    names = tuple(map(str, range(classes)))
+    files = [_arrays(data, each) for each in paths]
+    # One class count for both parts, or the label table would depend on the part.
+    every = np.concatenate([label for _, label, _, _ in files])
+    refuse_sparse(np.unique(every).tolist(), str(path))
+    part = 0 if train else -1
+    path, (x, label, key, rate) = paths[part], files[part]
+    rows = np.arange(len(x))
+    if len(files) == 1:
+        rows = divided(data, train, chance(0, rows), str(path), key or ())
+    names = tuple(map(str, range(1 + int(every.max()))))
     keys = None if key is None else [key[row] for row in rows]
     found = Arrays(data, x[rows], label[rows], names, rate, str(path), keys)
     with zipfile.ZipFile(path) as file:

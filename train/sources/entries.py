@@ -80,11 +80,6 @@ def listing(root: Path, data: Modality, divides: bool = False) -> Listing:
     return _of_tree(root, data, divides)
 
 
-def undivided(root: Path, data: Modality) -> Listing:
-    """`listing` of what holdout divides, as one function whenever it is asked for."""
-    return listing(root, data, divides=True)
-
-
 def _manifests(root: Path, data: Modality) -> list[Path]:
     """Files that list the signals of a folder: any .jsonl, and a table of these names
     where tables are no signals."""

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from train.modalities.files.stored import Member, counted, from_home
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.progress import progress
-from train.sources.entries import Entry, Listing, listing, undivided
+from train.sources.entries import Entry, Listing, listing
 from train.sources.source import Source, marked
 from train.sources.split import divided, name_draw, parts_among, refuse_rule, ruled
 from vqdit.shapes import Float, Int
@@ -241,7 +242,7 @@ def open_folder(data: Modality, train: bool) -> Part:
         if others := sorted(others.difference(part.name for part in parts)):
             log.warning("%s: in neither part: %s", root, ", ".join(others))
         return parted(lambda i, names: folder_of(parts[i], data, names), train)
-    folder = folder_of(root, data, None, listing if rule else undivided)
+    folder = folder_of(root, data, None, listing, (not rule,))
     training, held = parts_among(folder.class_names)
     if rule and train and training and held:
         log.warning(
@@ -300,13 +301,13 @@ def folder_of(
     data: Modality,
     names: tuple[str, ...] | None = None,
     listed: Callable[..., Listing] = listing,
-    among: tuple[str, ...] = (),
+    how: tuple[Any, ...] = (),
 ) -> Folder:
     """A folder's files; names: the classes that it may have, in their order.
 
-    listed, among: what finds its files, and of which this is to be done.
+    listed: what finds its files; how: what else that is told.
     """
-    found = listed(root, data, *among)
+    found = listed(root, data, *how)
     entries, own = found.entries, found.class_names
     if found.left_out:
         log.warning("%s: left out %s", root, counted(found.left_out))

@@ -113,19 +113,6 @@ def digit_pictures(
     return pictures, np.array([record.label for record in found])
 
 
-def bounce(
-    start: Float[np.ndarray, "*b"], speed: Float[np.ndarray, "*b"], room: float
-) -> Float[np.ndarray, "*b"]:
-    """Where a point that left 0 <= start <= room is, reflected at both walls.
-
-    A triangle wave of the way gone, so a frame needs none of those before it.
-    """
-    if room <= 0:
-        return np.zeros(np.broadcast_shapes(np.shape(start), np.shape(speed)))
-    way = np.mod(start + speed, 2 * room)
-    return np.where(way > room, 2 * room - way, way)
-
-
 def moving_digits(
     pictures: UInt8[np.ndarray, "n h w"],
     size: int,
@@ -175,9 +162,11 @@ def bounced(
     way: Float[np.ndarray, "f 2"],
     room: Float[np.ndarray, "2"],
 ) -> Float[np.ndarray, "f 2"]:
-    """Top and left after these ways down and to the right."""
-    axes = (bounce(start[..., i], way[..., i], float(room[i])) for i in (0, 1))
-    return np.stack([*axes], -1)
+    """Top and left after these ways down and to the right, from 0 <= start <= room,
+    reflected at the walls: a triangle wave, so a frame needs none of those before."""
+    there = np.where(room > 0, room, 1)  # in no room nothing moves
+    at = np.mod(start + way, 2 * there)
+    return np.where(room > 0, np.where(at > there, 2 * there - at, at), 0)
 
 
 def drawn_into(
