@@ -327,7 +327,8 @@ def folder_of(
                 "folder; give it one there, or write that folder as data.data_dir "
                 "(train.score --anomaly takes others)"
             )
-        number = {-1: -1} | {i: names.index(name) for i, name in enumerate(own)}
+        place = {name: i for i, name in enumerate(names)}
+        number = {-1: -1} | {i: place[name] for i, name in enumerate(own)}
         entries = [dataclasses.replace(e, label=number[e.label]) for e in entries]
     folder = Folder(root, data, entries, own if names is None else names)
     folder.left_out, folder.order = found.left_out, found.order

@@ -45,11 +45,12 @@ class Rows(Source):
         named = found.get(data.label, [""] * len(rows))
         if names is None:
             names = tuple(sorted({name for name in named if name}, key=natural))
+        number = {"": -1} | {name: i for i, name in enumerate(names)}
         for row, name in enumerate(named):
-            if name and name not in names:
+            if name not in number:
                 there = ", ".join(names)
                 raise BadInput(f"{where(row, data.label)}: {name!r} is none of {there}")
-        labels = [names.index(name) if name else -1 for name in named]
+        labels = [number[name] for name in named]
         # Whole numbers have a .0 where one of their column was missing.
         bare = lambda cell: re.sub(r"^(\d+)\.0$", r"\1", cell.strip())
         keys = [data.stem(bare(cell)) for cell in texts.get(data.key, ())]

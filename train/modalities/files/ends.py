@@ -78,16 +78,7 @@ def _said(size: int) -> bool:
 
 def _end_of_avi(file: BinaryIO, _: int, most: int) -> int:
     """Of its first part."""
-    at = 12
-    for _ in range(most):
-        file.seek(at)
-        if len(head := file.read(12)) < 12:
-            break
-        name, size, form = struct.unpack("<4sI4s", head)
-        if name == b"LIST" and form == b"movi":
-            return at + 8 + size if _said(size) else 0
-        at += 8 + size + size % 2
-    return 0
+    return _end_of_chunks(file, most, 12, "<4sI", b"LISTmovi")
 
 
 def _end_of_mp4(file: BinaryIO, have: int, most: int) -> int:
@@ -238,18 +229,26 @@ def end_of_sound(encoded: bytes) -> int:
                 return at + size if 24 < size < UNKNOWN else 0
             at += max(24, size + -size % 8)
         return 0
-    return _end_of_chunks(encoded, *CHUNKED[kind]) if kind in CHUNKED else 0
+    if kind not in CHUNKED:
+        return 0
+    return _end_of_chunks(io.BytesIO(encoded), len(encoded), *CHUNKED[kind])
 
 
-def _end_of_chunks(encoded: bytes, at: int, begins: str, samples: bytes) -> int:
+def _end_of_chunks(
+    file: BinaryIO, most: int, at: int, begins: str, samples: bytes
+) -> int:
+    """Of the chunk that is called and goes on so, among so many."""
     head, large = struct.calcsize(begins), 0
-    while at + head <= len(encoded):
-        name, size = struct.unpack(begins, encoded[at : at + head])
-        if name == samples:
+    for _ in range(most):
+        file.seek(at)
+        if len(begin := file.read(24)) < head:
+            break
+        name, size = struct.unpack(begins, begin[:head])
+        if name == samples[:4] and begin[head:].startswith(samples[4:]):
             said = _said(size) if head == 8 else 0 < size < UNKNOWN
             return at + head + (large or size) if large or said else 0
-        if name == b"ds64" and at + 24 <= len(encoded):  # of RF64, what 32 bits cannot
-            (large,) = struct.unpack("<Q", encoded[at + 16 : at + 24])
+        if name == b"ds64" and len(begin) == 24:  # of RF64, what 32 bits cannot
+            (large,) = struct.unpack("<Q", begin[16:])
         at += head + max(0, size) + (size % 2 if head == 8 else 0)
     return 0
 

@@ -13,7 +13,6 @@ from train.modalities.files.clips import (
     frames_of,
     is_gif,
     open_video,
-    rate_of,
     times_of,
     upright,
     warn_once,
@@ -45,11 +44,6 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.stamps)
-
-    @property
-    def rate(self) -> float:
-        """Of Clip."""
-        return rate_of(self.times)
 
     def pick(self, rows: Sequence[int]) -> list[UInt8[np.ndarray, "h w c"]]:
         """These frames, of ascending rows: what is on the screen at their times.
@@ -124,11 +118,6 @@ class Reel:
 
     def __len__(self) -> int:
         return self.count
-
-    @property
-    def rate(self) -> float:
-        """Of Clip."""
-        return rate_of(self.times)
 
     def pick(self, rows: Sequence[int]) -> list[DecodedFrame]:
         """These frames, of ascending rows. Raises BadInput."""

@@ -264,7 +264,8 @@ def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
         column = column.cast(pyarrow.int32())
     column = column.cast(pyarrow.int64())
     # As integers, since nanoseconds of today have more digits than a float.
-    since = pyarrow.compute.subtract(column, _first_known(column))
+    first = next(iter(column.drop_null()), column[0])
+    since = pyarrow.compute.subtract(column, first)
     since = since.cast(pyarrow.float64(), safe=False)
     seconds = np.asarray(since.to_numpy(), np.float64) / ticks
     back = np.flatnonzero(np.diff(seconds) < -HALF_A_DAY)
@@ -291,9 +292,3 @@ def unit_of(column, name: str) -> tuple[float, Any]:
 
     dates = pyarrow.types.is_temporal(column.type)
     return SECONDS if dates else epoch_of(_counted(column, name))
-
-
-def _first_known(column) -> Any:
-    """The first cell that is not missing; where all are, the first."""
-    known = column.drop_null()
-    return known[0] if len(known) else column[0]
