@@ -196,8 +196,6 @@ def _sized(data: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    if value < 0:
-        raise ValueError(f"{value} is negative")
     found = bytearray()
     while value > 127:
         found.append(value & 127 | 128)

@@ -46,7 +46,6 @@ class Examples:
     def __init__(self, data: Modality, train: bool):
         self.data, self.source = data, records_of(data, train)
         self.classes, self.class_names = self.source.classes, self.source.class_names
-        self.found, self.refused = self.source.found, self.source.refused
         self.order = self.source.order
         if data.words and len(data.words) != self.classes:
             raise BadInput(
@@ -114,8 +113,6 @@ class Examples:
 
     def spaced(self, most: int | None = None) -> Int[np.ndarray, "n"]:
         """Indices of so many, evenly spaced; of all where there are no more."""
-        if most is not None and most < 1:
-            raise BadInput(f"most={most}: ask for at least 1 example")
         return spaced(len(self), most)
 
     @property

@@ -228,7 +228,10 @@ def _check_pair(first: str, one, name: str, other) -> None:
             "or join=key or class"
         )
     sources = [getattr(part, "source", None) for part in (one, other)]
-    if not np.array_equal(*(s.rows if isinstance(s, Portion) else -1 for s in sources)):
+    taken: list[Any] = [
+        each.rows if isinstance(each, Portion) else None for each in sources
+    ]
+    if not np.array_equal(*taken):
         raise BadInput(
             f"data.{name} has other examples of its training part than data.{first}: "
             "write the same data.share of both, and the same names, or join=key or "

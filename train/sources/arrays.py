@@ -118,14 +118,15 @@ def _arrays(
         if "" in found:
             raise Unreadable(f"a single array; write np.savez(file, {data.kind}=...)")
         x = data.signals_in(found)
-    label = found.get("label", np.full(len(x), -1))
-    if label.shape != (len(x),) or label.dtype.kind not in "iu":
-        broken = label[label % 1 != 0].tolist() if label.dtype.kind == "f" else []
-        more = f"; {broken[0]:g} is none" if broken else ""
-        raise BadInput(
-            f"{path}: label is {label.dtype} {list(label.shape)}; write one integer an "
-            f"example, ({len(x)},){more}"
-        )
+    label, key = found.get("label", np.full(len(x), -1)), found.get("key")
+    for name, each in {"label": label, "key": label if key is None else key}.items():
+        if each.shape != (len(x),) or each.dtype.kind not in "iu":
+            broken = each[each % 1 != 0].tolist() if each.dtype.kind == "f" else []
+            more = f"; {broken[0]:g} is none" if broken else ""
+            raise BadInput(
+                f"{path}: {name} is {each.dtype} {list(each.shape)}; write one integer "
+                f"an example, ({len(x)},){more}"
+            )
     if label.size and int(label.max()) >= MOST_CLASSES:
         raise BadInput(
             f"{path}: label goes to {label.max()}; number classes from 0, as "
@@ -140,11 +141,5 @@ def _arrays(
     rate = found.get("rate", np.zeros(()))
     if rate.size != 1:
         raise BadInput(f"{path}: rate is {list(rate.shape)}; write one number")
-    key = found.get("key")
-    if key is not None and (key.shape != (len(x),) or key.dtype.kind not in "iu"):
-        raise BadInput(
-            f"{path}: key is {key.dtype} {list(key.shape)}; write one integer an "
-            f"example, ({len(x)},)"
-        )
     keys = None if key is None else list(map(str, key.tolist()))
     return x, label, keys, float(rate.reshape(()))

@@ -255,12 +255,13 @@ def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
         ) from None
     if not found.num_examples:
         raise BadInput(f"{where}: nothing in {asked}; write one of {names}")
-    paths = [Path(each.filename) for each in found.file_instructions]
-    for path in paths:
+    sizes = {}
+    for each in found.file_instructions:
+        path = Path(each.filename)
         if path.parent != folder or not path.is_file():
             raise BadInput(f"{path!s:.300}: no such file; {command(data, root)}")
-    for each, path in zip(found.file_instructions, paths, strict=True):
-        if not 0 <= each.examples_in_shard <= path.stat().st_size:
+        sizes[path.name] = path.stat().st_size
+        if not 0 <= each.examples_in_shard <= sizes[path.name]:
             raise BadInput(
                 f"{path} cannot hold {each.examples_in_shard:.3g} examples; prepare it "
                 "again"
@@ -271,7 +272,6 @@ def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise BadInput(f"{folder}: cannot open its records ({error})") from error
-    sizes = {path.name: path.stat().st_size for path in paths}
     count = sum(each.examples_in_shard for each in found.file_instructions)
     return records, sum(sizes.values()) / count < LIGHT_BYTES, marked(sizes)
 

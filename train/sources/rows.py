@@ -48,8 +48,8 @@ class Rows(Source):
         number = {"": -1} | {name: i for i, name in enumerate(names)}
         for row, name in enumerate(named):
             if name not in number:
-                there = ", ".join(names)
-                raise BadInput(f"{where(row, data.label)}: {name!r} is none of {there}")
+                known = ", ".join(names)
+                raise BadInput(f"{where(row, data.label)}: {name!r} is none of {known}")
         labels = [number[name] for name in named]
         # Whole numbers have a .0 where one of their column was missing.
         bare = lambda cell: re.sub(r"^(\d+)\.0$", r"\1", cell.strip())

@@ -42,23 +42,20 @@ def read_columns(
         table, _ = open_table(path, only=only)
         streams = columns_of(table, series.time, series.columns, advice)
     repeated, counted, apart = 0, None, 1.0
-    clocked = []  # of those that have times
     for name, (times, values) in streams.items():
         if times is not None:
-            ordered = in_order(times, values, series.duplicates)
-            streams[name] = ordered
-            clocked.append(ordered)
+            streams[name] = ordered = in_order(times, values, series.duplicates)
             if times is not counted:  # columns of a table share theirs
                 repeated += len(times) - len(ordered[0])
             counted = times
-    parts = list(streams.values())
+    parts: list[Any] = list(streams.values())
     bare = [name for name, (times, _) in streams.items() if times is None]
     if not bare and not series.rate:
         raise Unreadable("its series have their own times; write data.rate")
     if not bare:
         names, gap = tuple(streams), series.longest_gap or None
-        values = one_clock(clocked, series.rate, gap, names)[0]
-        apart = series.rate * min(float(np.median(np.diff(t))) for t, _ in clocked)
+        values = one_clock(parts, series.rate, gap, names)[0]
+        apart = series.rate * min(float(np.median(np.diff(t))) for t, _ in parts)
     elif len(bare) < len(parts):
         raise Unreadable(f"{bare[0]} has no times, unlike the others")
     else:
