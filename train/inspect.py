@@ -115,8 +115,8 @@ def survey(data: Modality, train: bool, most: int | None) -> Survey:
         figures["classes"] = dict(zip(names, labels.tolist(), strict=True))
     figures["unlabelled"] = unlabelled
     figures["repeated_examples"] = seen.total() - len(seen)
-    figures["files"] = examples.source.found
-    figures["refused"] = [list(each) for each in examples.source.refused]
+    figures["files"] = examples.found
+    figures["refused"] = [list(each) for each in examples.refused]
     # As stored, before the cleaning that all above has been through.
     as_stored = figures["as_stored"] = examples.findings  # for which all are read
     figures["changes"] = list(data.changes(as_stored))

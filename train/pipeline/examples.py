@@ -46,6 +46,7 @@ class Examples:
     def __init__(self, data: Modality, train: bool):
         self.data, self.source = data, records_of(data, train)
         self.classes, self.class_names = self.source.classes, self.source.class_names
+        self.found, self.refused = self.source.found, self.source.refused
         self.order = self.source.order
         if data.words and len(data.words) != self.classes:
             raise BadInput(

@@ -154,7 +154,8 @@ def _numbered(other, name, one, first) -> Int[np.ndarray, "n"]:
         )
     if set(names) != set(theirs) or names == theirs:
         return other.labels
-    number = np.array([names.index(each) for each in theirs])
+    place = {name: i for i, name in enumerate(names)}
+    number = np.array([place[name] for name in theirs])
     return np.where(other.labels < 0, -1, number[other.labels])
 
 

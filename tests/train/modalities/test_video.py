@@ -144,12 +144,11 @@ def test_pace_takes_other_frames_of_a_file_in_their_order(folder):
 @pytest.mark.parametrize(
     "count, start, pace, place, rows",
     [
-        (20, 3, 1.0, None, [3, 4, 5, 6, 7]),
-        (20, 18, 1.0, None, [15, 16, 17, 18, 19]),  # moved back
+        (20, 3, 1.0, 0.5, [3, 4, 5, 6, 7]),
+        (20, 18, 1.0, 0.5, [15, 16, 17, 18, 19]),  # moved back
         (20, 3, 2.0, 0.9, [3, 5, 7, 9, 11]),
         (20, 16, 2.0, 0.9, [11, 13, 15, 17, 19]),
         (5, 0, 2.0, 0.9, [0, 1, 2, 3, 4]),  # as fast as there are frames
-        (20, 4, 0.5, None, [4, 5, 5, 6, 6]),
         (20, 4, 0.5, 0.0, [4, 5, 5, 6, 6]),
         (20, 4, 0.5, 0.5, [5, 6, 6, 7, 7]),  # anywhere in what plays as recorded
         (20, 4, 0.5, 1.0, [6, 7, 7, 8, 8]),

@@ -76,11 +76,6 @@ def _said(size: int) -> bool:
     return 0 < size < OPEN and size != SOX
 
 
-def _end_of_avi(file: BinaryIO, _: int, most: int) -> int:
-    """Of its first part."""
-    return _end_of_chunks(file, most, 12, "<4sI", b"LISTmovi")
-
-
 def _end_of_mp4(file: BinaryIO, have: int, most: int) -> int:
     """Of all boxes of frames: there are many where it was written piece by piece."""
     at = end = 0
@@ -201,7 +196,8 @@ def _checksum(page: bytes) -> int:
 
 # By FFmpeg's names.
 FILMS = {
-    "avi": _end_of_avi,
+    # Of its first part.
+    "avi": lambda file, _, most: _end_of_chunks(file, most, 12, "<4sI", b"LISTmovi"),
     "matroska": _end_of_matroska,
     "mov": _end_of_mp4,
     "mpeg": _end_of_packs,

@@ -78,17 +78,12 @@ def read_columns(
         raise Unreadable(
             f"{len(values)} samples{part}, fewer than data.length={series.length}"
         )
-    more = {"names": names_of(streams), "repeated": repeated, "apart": apart}
-    return values, more
-
-
-def names_of(streams: Mapping[str, Columns]) -> tuple[str, ...]:
-    """Of every channel: b, and b 0, b 1 of an array of two."""
-    return tuple(
-        printable(f"{name} {c}" if values.shape[1] > 1 else name)
-        for name, (_, values) in streams.items()
-        for c in range(values.shape[1])
+    called = tuple(  # b, and b 0, b 1 of an array of two
+        printable(f"{name} {c}" if own.shape[1] > 1 else name)
+        for name, (_, own) in streams.items()
+        for c in range(own.shape[1])
     )
+    return values, {"names": called, "repeated": repeated, "apart": apart}
 
 
 def arrays_of(
