@@ -1,5 +1,6 @@
 """Sound: recordings cut or padded to one length."""
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -278,10 +279,8 @@ def ear(rate: int) -> LogMel:
     16 ms, 64 bands, or as many as have a bin at a low rate."""
     window = max(16, 4 * round(rate * FRAME / 4))
     for bands in (64, 32, 16, 8, 4):
-        try:
+        with contextlib.suppress(ValueError):
             return LogMel(rate, window, window // 2, bands)
-        except ValueError:
-            continue
     return LogMel(rate, window, window // 2, 2)
 
 

@@ -177,8 +177,8 @@ class Part(Source):
 
     @functools.cached_property
     def mark(self) -> str:
-        """Of sizes those of as many files as are read when they are opened; of some the
-        end, too, since sizes of recordings of one length are alike."""
+        """Of what is listed of all files, sizes of CHECKED of them and last bytes of
+        ENDS, since recordings of one length have one size."""
         entries = [self.folder.entries[row] for row in self.rows]
         told = [(each.file, each.label, each.caption, each.boxes) for each in entries]
         some, few = (entries[:: -(-len(entries) // n)] for n in (CHECKED, ENDS))

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import io
 import struct
 import types
 from fractions import Fraction
@@ -540,6 +541,11 @@ def test_films_whose_end_nothing_says_are_told_once_a_form(tmp_path, caplog):
         file.write(ends.MPEG_END)
     read_clip(tmp_path / "a.mpg")
     assert len(caplog.messages) == 2
+
+
+def test_a_box_that_says_it_ends_beyond_all_files_says_nothing():
+    film = struct.pack(">I4sQ", 1, b"mdat", 2**64 - 1) + bytes(99)
+    assert ends.FILMS["mov"](io.BytesIO(film), len(film), 10) == 0
 
 
 def test_a_block_of_a_matroska_film_counts_where_its_cluster_says_no_size(tmp_path):
