@@ -13,7 +13,6 @@ from train.sources.generated.moving import (
     SPEEDS,
     act,
     bounced,
-    chosen,
     digit_pictures,
     moving_digits,
 )
@@ -52,7 +51,7 @@ def ink(n: int = 5, side: int = 6) -> np.ndarray:
 def test_digits_move_within_the_frame_and_their_boxes_hold_their_ink():
     for i in range(20):
         frames, boxes = moving_digits(ink(), 32, np.arange(40.0), 1, rng(i))
-        first = chosen(rng(i), ink(), 1)[0]
+        first = rng(i).integers(0, len(ink()), 1)[0]
         assert frames.shape == (40, 32, 32) and frames.dtype == np.uint8
         for frame, box in zip(frames, boxes[:, 0] * 32, strict=True):
             x0, y0, x1, y1 = np.round(box).astype(int)
