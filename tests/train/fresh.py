@@ -24,8 +24,7 @@ def fresh_source(data, train: bool):
 def batches(data, train: bool, batch: int, seed: int, start: int = 0, rows=None):
     """Of training without end, or once through the held-out part."""
     opened = examples.open_examples(data, train)
-    order = (start, rows, data.threads)
     if not train:
-        return once(opened.take, len(opened), batch, *order)
+        return once(opened.take, len(opened), batch, rows, data.threads)
     take = lambda indices, epochs: opened.augmented(indices, epochs, seed)
-    return endless(take, len(opened), batch, seed, *order)
+    return endless(take, len(opened), batch, seed, start, rows, data.threads)

@@ -13,7 +13,7 @@ from typing import Any
 import constriction
 import numpy as np
 
-from train.codec.prior import BITS, MOST_CODES, TOTAL, Prior, frequencies
+from train.codec.prior import BITS, TOTAL, Prior, frequencies
 from vqdit.metrics import entropy_bits
 from vqdit.shapes import Int
 
@@ -164,8 +164,6 @@ class Alphabet:
             )
         books = np.ascontiguousarray(np.moveaxis(codes, -1, 0), np.int32)
         for book, k in zip(books, self.code_counts, strict=True):
-            if k > MOST_CODES:
-                raise ValueError(f"a book of {k} codes; there may be {MOST_CODES}")
             if book.size and (book.min() < 0 or book.max() >= k):
                 raise ValueError(f"codes outside [0, {k})")
         return books

@@ -129,10 +129,7 @@ def unpack(data: bytes, large: bool = False) -> tuple[Header, bytes]:
     if not data.startswith(MAGIC):
         raise BadInput("this is no .vqd file; write one that train.compress made")
     # First of all, so that a damaged version or length is not taken at its word.
-    if (
-        len(data) < len(MAGIC) + CHECKSUM
-        or _digest(data[:-CHECKSUM]) != (data[-CHECKSUM:])
-    ):
+    if _digest(data[:-CHECKSUM]) != data[-CHECKSUM:]:
         raise BadInput("the file is cut short or altered; copy it again")
     reader = _Reader(data[len(MAGIC) : -CHECKSUM])
     try:
@@ -196,8 +193,6 @@ def _sized(data: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    if value < 0:
-        raise ValueError(f"{value} is negative")
     found = bytearray()
     while value > 127:
         found.append(value & 127 | 128)

@@ -7,17 +7,14 @@ them by integer arithmetic, so that every machine has the same model bit for bit
 import dataclasses
 import functools
 import hashlib
-import io
 import os
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from train.errors import BadInput, briefly
-from train.modalities.files.arrays import npz
-from train.modalities.files.stored import stored
+from train.modalities.files.arrays import arrays_in, npz
 from train.modalities.files.writing import write_bytes
 from vqdit.shapes import Int
 from vqdit.trained.contract import LatentContract
@@ -173,18 +170,14 @@ def read_prior(folder: str | os.PathLike, contract: LatentContract) -> Prior | N
     sites = int(np.prod(contract.code_grid))
     most = SLACK + 8 * sum(max(k, min(sites * k, MOST_CELLS)) for k in contract.codes)
     try:
-        if path.stat().st_size > most:
-            raise ValueError("it is too large for the bundle's codes")
-        # From bytes: NumPy leaves a file that it cannot read open.
-        content = io.BytesIO(stored(path))
-        with zipfile.ZipFile(content) as inside:
-            if sum(each.file_size for each in inside.infolist()) > most:
+        with arrays_in(path) as found:
+            if sum(each.size() for each in found.values()) > most:
                 raise ValueError("it is too large for the bundle's codes")
-        with np.load(content, allow_pickle=False) as arrays:
-            fingerprint = arrays["fingerprint"].tobytes().decode()
-            strength = tuple(arrays["strength"].ravel().tolist())
-            books = [arrays[f"book_{i}"] for i in range(len(strength))]
-            kinds = {each.dtype.kind for each in (arrays["strength"], *books)}
+            arrays = {name: each.read() for name, each in found.items()}
+        fingerprint = arrays["fingerprint"].tobytes().decode()
+        strength = tuple(arrays["strength"].ravel().tolist())
+        books = [arrays[f"book_{i}"] for i in range(len(strength))]
+        kinds = {each.dtype.kind for each in (arrays["strength"], *books)}
         if not kinds <= {"i", "u"}:
             raise ValueError("its counts are not whole numbers")
         counts = tuple(each.astype(np.int64) for each in books)

@@ -1,5 +1,6 @@
 """Sound: recordings cut or padded to one length."""
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -9,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from train.errors import BadInput, Unreadable
-from train.modalities.draws import Word
+from train.modalities.draws import Version, Word
 from train.modalities.files import dropped
 from train.modalities.files.arrays import check_finite
 from train.modalities.files.sound import STEP, STEPS, decode_audio
@@ -148,12 +149,12 @@ class Audio(Modality):
         return self.crop == "random" or bool(moved)
 
     def pieces(self, records, starts, draws):
+        draws = draws or Version((), 0, len(records))
         place = np.full(len(records), 0.0 if self.crop == "start" else 0.5)
-        shift, pace = np.zeros(len(records), int), np.ones(len(records))
-        if draws is not None and self.crop == "random":
+        if self.crop == "random":
             place = draws(Word.PLACE)
-        if draws is not None and self.augment is not None:
-            shift, pace = self.augment.shifts(draws), self.augment.paces(draws)
+        augment = self.augment or SeriesAugment()
+        shift, pace = augment.shifts(draws), augment.paces(draws)
 
         def piece(x, place, shift, pace):
             return window(played(x, pace), self.length, place, shift)
@@ -236,8 +237,7 @@ class Audio(Modality):
         return planes[0].mean(-1, keepdims=True) if channels == 1 else planes[0]
 
     def resample(self, values, rate, to):
-        columns = [resampled(column, rate, to) for column in values.T]
-        return np.stack(columns, axis=-1).astype(np.float32)
+        return resampled(values, rate, to).astype(np.float32)
 
     def prepare(self, record):
         """Each channel is a signal of its own to a tokenizer of one; mean and level are
@@ -279,20 +279,14 @@ def ear(rate: int) -> LogMel:
     16 ms, 64 bands, or as many as have a bin at a low rate."""
     window = max(16, 4 * round(rate * FRAME / 4))
     for bands in (64, 32, 16, 8, 4):
-        try:
+        with contextlib.suppress(ValueError):
             return LogMel(rate, window, window // 2, bands)
-        except ValueError:
-            continue
     return LogMel(rate, window, window // 2, 2)
 
 
 def played(x: Float[np.ndarray, "l c"], pace: float) -> Float[np.ndarray, "l2 c"]:
     """So many times as fast, to the hundredth, and so much higher."""
-    hundredths = round(100 * pace)
-    if hundredths == 100:  # nearly always, and recordings may be long
-        return x
-    columns = [resampled(column, hundredths, 100) for column in x.T]
-    return np.stack(columns, axis=1)
+    return resampled(x, round(100 * pace), 100)
 
 
 def window(

@@ -76,9 +76,8 @@ def boxes_of(path: File, frames: int) -> Sequence[Float[np.ndarray, "*frames k 5
     most_of = dict.fromkeys(range(count), 1)
     for (sample, _), found in places.items():
         most_of[sample] = max(most_of[sample], len(found))
-    out = [np.zeros((most, k, 5), np.float32) for k in most_of.values()]
-    for example in out:
-        example[..., 4] = -1
+    absent = np.array([0, 0, 0, 0, -1], np.float32)
+    out = [np.tile(absent, (most, k, 1)) for k in most_of.values()]
     for (sample, frame), found in places.items():
         out[sample][frame, : len(found)] = found
     return out if frames else [example[0] for example in out]

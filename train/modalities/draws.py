@@ -75,7 +75,7 @@ class Draws:
 
 class Version(Draws):
     """No draws: one stated version of `count` examples. Its bits say which words
-    mirror; all else that could be drawn is in the middle."""
+    mirror; all else that could be drawn is in the middle, as in evaluation."""
 
     def __init__(self, words: Sequence[int], version: int, count: int):
         super().__init__(0, np.zeros(count, int), np.arange(count))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from train.errors import BadInput, Unreadable
-from train.modalities.draws import Draws, Word
+from train.modalities.draws import Draws, Version, Word
 from train.modalities.files.pictures import STILLS, dim, opaque, read_picture
 from train.modalities.files.stored import stored
 from train.modalities.modality import EightOrMore, Modality
@@ -107,10 +107,6 @@ class Images(Pixels):
             )
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return (self.size, self.size, self.channels)
-
-    @property
     def preparation(self) -> tuple[tuple[str, int], ...]:
         return () if self.white is None else (("white", self.white),)
 
@@ -173,18 +169,14 @@ class Images(Pixels):
             return super().pieces(records, starts, draws)
         # Squares have been fitted, and move nowhere.
         fit = functools.partial(fit_square, size=self.size, channels=self.channels)
-        places = self._places(records, draws)
-        return [functools.partial(fit, place=at) for at in places]
-
-    @staticmethod
-    def _places(records, draws) -> list[float]:
-        return [0.5] * len(records) if draws is None else draws(Word.PLACE).tolist()
+        draws = draws or Version((), 0, len(records))
+        return [functools.partial(fit, place=at) for at in draws(Word.PLACE).tolist()]
 
     def cut(self, records, starts, draws):
         batch = super().cut(records, starts, draws)
         if self.drawn and "boxes" in batch:
             sides = [record.values.shape[:2] for record in records]
-            places = self._places(records, draws)
+            places = (draws or Version((), 0, len(records)))(Word.PLACE).tolist()
             of_each = zip(batch["boxes"], sides, places, strict=True)
             batch["boxes"] = np.stack(
                 [fit_boxes(x, *at, place) for x, at, place in of_each]

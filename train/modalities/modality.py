@@ -113,8 +113,10 @@ class Modality(DataSettings, Coded):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one example as the tokenizer sees it, channels last."""
-        raise NotImplementedError
+        """Of one example as the tokenizer sees it, channels last: its `sides`."""
+        if not self.sides:
+            raise NotImplementedError
+        return tuple(getattr(self, name) for name in self.sides)
 
     @property
     def quantities(self) -> int:

@@ -91,10 +91,6 @@ class Ranges(Modality):
         self.check("elevation", beams, "beams need it; write (low, high) in degrees")
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return (self.rows, self.azimuth, self.channels)
-
-    @property
     def preparation(self) -> tuple[tuple[str, Any], ...]:
         far = () if self.far is None else (("far", self.far),)
         names = ("rows", "azimuth", "elevation")

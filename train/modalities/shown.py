@@ -16,6 +16,7 @@ from vqdit.signal import to_uint8
 # Distinct to colour-blind eyes, and on a dark page too.
 COLOURS = ("#2f6fb3", "#d2691e", "#2a8c6a", "#a8508f", "#8a7a2f", "#5d6675")
 
+HEIGHT, WIDTH = 64, 160  # pixels of curves and spectrograms
 WINDOW, DECIBELS = 0.032, 80  # seconds under a spectrogram's window, and its range
 
 
@@ -75,18 +76,18 @@ class Units(NamedTuple):
 
 
 def spectrogram(
-    x: Float[np.ndarray, "l"], rate: float, height: int = 64, width: int = 160
+    x: Float[np.ndarray, "l"], rate: float
 ) -> UInt8[np.ndarray, "height width 1"]:
-    """Magnitudes from 0 to rate / 2, upwards, of `width` windows along the sound: of a
+    """Magnitudes from 0 to rate / 2, upwards, of WIDTH windows along the sound: of a
     sine of full scale white, DECIBELS below it black."""
     size = 2 ** max(5, round(np.log2(WINDOW * rate)))
     x = np.pad(np.nan_to_num(x.astype(np.float64)), size // 2)
-    starts = np.linspace(0, len(x) - size, width).astype(int)
+    starts = np.linspace(0, len(x) - size, WIDTH).astype(int)
     shape = np.hanning(size)
     frames = x[starts[:, None] + np.arange(size)] * shape
     level = np.abs(np.fft.rfft(frames)) / (shape.sum() / 2)
     # A row has the loudest of the bins that it stands for.
-    edges = np.linspace(0, level.shape[1], height + 1).astype(int)
+    edges = np.linspace(0, level.shape[1], HEIGHT + 1).astype(int)
     rows = [level[:, a : max(b, a + 1)].max(1) for a, b in pairwise(edges)]
     decibels = 20 * np.log10(np.maximum(np.stack(rows[::-1]), 1e-9))
     return np.clip(255 * (1 + decibels / DECIBELS), 0, 255).astype(np.uint8)[..., None]
@@ -119,25 +120,23 @@ def grid(
     return sheet[: sheet.shape[0] - gap, : sheet.shape[1] - gap]
 
 
-def curves(
-    x: np.ndarray, height: int = 64, width: int = 160
-) -> UInt8[np.ndarray, "height width 3"]:
-    """(l, c) as curves over a white ground: uint8 (height, width, 3).
+def curves(x: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
+    """(l, c) as curves over a white ground, uint8 (HEIGHT, WIDTH, 3).
 
     Each pixel column spans the least to the greatest of its samples, so that a peak is
     seen whatever the length.
     """
     x = np.clip(np.nan_to_num(x.astype(np.float32)), -1, 1)
-    picture = np.full((height, width, 3), 255, np.uint8)
-    edges = np.linspace(0, len(x), width + 1).astype(int)
+    picture = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+    edges = np.linspace(0, len(x), WIDTH + 1).astype(int)
     for channel in range(x.shape[-1] - 1, -1, -1):
         colour = COLOURS[channel % len(COLOURS)]
         rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-        for column in range(width):
+        for column in range(WIDTH):
             low = min(edges[column], len(x) - 1)
             part = x[low : max(edges[column + 1], low + 1) + 1, channel]
             top, bottom = (
-                int(round((1 - v) / 2 * (height - 1))) for v in (part.max(), part.min())
+                int(round((1 - v) / 2 * (HEIGHT - 1))) for v in (part.max(), part.min())
             )
             picture[top : bottom + 1, column] = rgb
     return picture

@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from train.errors import Unreadable
-from train.modalities.draws import Word
+from train.modalities.draws import Version, Word
 from train.modalities.files import dropped
 from train.modalities.files.clips import (
     RATE,
     alike,
     is_gif,
     pack_times,
+    rate_of,
     read_clip,
     shown,
     unpack_times,
@@ -96,10 +97,6 @@ class Video(Pixels):
         several = self.digits > 1 and self.name in ("moving_actions", "moving_events")
         self.check("digits", not several, "one digit acts; write 1")
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return (self.frames, self.size, self.size, self.channels)
-
     def load(self, path, share=(0.0, 1.0)):
         clip = open_clip(path, self._fit)
         at = np.arange(len(clip))
@@ -114,7 +111,7 @@ class Video(Pixels):
             at = shown(clip.times, moments)
         if len(at) < self.frames:
             raise Unreadable(f"{len(at)} frames, fewer than data.frames={self.frames}")
-        rate = self.rate or clip.rate
+        rate = self.rate or rate_of(clip.times)
         if clip.kept is None:
             blank = np.empty(0, np.uint8)
             return Record(blank, rate, more={"shown": at, "index": clip})
@@ -156,9 +153,9 @@ class Video(Pixels):
         return bool(self.augment and self.augment.pace)
 
     def cut(self, records, starts, draws) -> Batch:
-        paces, place = np.ones(len(records)), np.full(len(records), None)
-        if draws is not None and self.augment is not None:
-            paces, place = self.augment.paces(draws), draws(Word.START)
+        draws = draws or Version((), 0, len(records))
+        augment, place = self.augment or ImageAugment(), draws(Word.START)
+        paces = augment.paces(draws)
         clips = np.empty((len(records), *self.shape), np.uint8)
         boxes = np.empty((len(records), self.frames, self.digits, 5), np.float32)
         for i, (record, pace) in enumerate(zip(records, paces, strict=True)):
@@ -183,7 +180,7 @@ class Video(Pixels):
         last = len(clip) - 1
         at = at * min(1.0, last / max(at[-1], 1e-9))
         first = min(float(start), last - at[-1])
-        if place is not None and at[-1] < self.frames - 1:
+        if at[-1] < self.frames - 1:
             # Slower than recorded: any part of the clip's time, not its beginning.
             first += place * min(self.frames - 1 - at[-1], last - first - at[-1])
         return clip[np.floor(first + at + 0.5).astype(int)]
@@ -197,7 +194,7 @@ class Video(Pixels):
             return Record(values)
         suffix = ".gif" if is_gif(path) else ".mp4"
         extra = pack_times(clip.times)
-        return Record(values, clip.rate or RATE, suffix=suffix, extra=extra)
+        return Record(values, rate_of(clip.times) or RATE, suffix=suffix, extra=extra)
 
     def dropped(self, path, record):
         yield from record.more.get("dropped", ())

@@ -9,8 +9,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 import numpy as np
 
 from train.errors import Unreadable
-from train.modalities.draws import Word
-from train.modalities.files import dropped
+from train.modalities.draws import Version, Word
 from train.modalities.files.arrays import as_flat, as_stored, one_array, with_channels
 from train.modalities.files.scans import Affine, read_nifti, write_nifti
 from train.modalities.files.stored import check_growth, percent
@@ -155,7 +154,9 @@ class Volumes(Modality):
         if filled := float(np.mean(record.more["filled"])):
             yield f"{percent(filled)} of its values, which are not finite, and filled"
         if self.window:
-            yield from dropped.of_values(record.values, *self.window)
+            low, high = self.window
+            if share := np.mean((record.values < low) | (record.values > high)):
+                yield f"{percent(share)} of its values, beyond {low:g} to {high:g}"
 
     def prepare(self, record):
         """Intensities are clipped for good."""
@@ -229,9 +230,8 @@ class Volumes(Modality):
         return not self.resize
 
     def pieces(self, records, starts, draws):
-        place = np.full((len(records), 3), 0.5)
-        if draws is not None:
-            place = np.stack([draws(Word.CORNER + axis) for axis in range(3)], -1)
+        draws = draws or Version((), 0, len(records))
+        place = np.stack([draws(Word.CORNER + axis) for axis in range(3)], -1)
         return [functools.partial(fit_volume, size=self.size, place=at) for at in place]
 
 

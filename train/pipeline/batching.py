@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from train.errors import BadInput
 from train.modalities.draws import Word, chance
 from train.modalities.record import Batch
 from vqdit.shapes import Int
@@ -37,9 +36,7 @@ def endless(
     end, so a batch may be larger than the set. start: batches already consumed. rows:
     those of each batch that are read, such as one process's own; None is all.
     """
-    mine = _rows(batch, rows)
-    if not 0 <= seed < 2**63:
-        raise BadInput(f"run.seed={seed}: write a number in [0, 2**63)")
+    mine = np.arange(batch) if rows is None else rows
 
     # Two epochs, since batches run across their border. Kept here, and not drawn by
     # Grain's shuffle, which costs fifty times more per example.
@@ -67,26 +64,18 @@ def once(
     take: Callable[[np.ndarray], Batch],
     count: int,
     batch: int,
-    start: int = 0,
     rows: np.ndarray | None = None,
     threads: int = 4,
 ) -> Iterator[Batch]:
     """Batches in order, one pass, the last filled up with its last example; "valid",
     bool (b,), is False on what fills it up."""
-    mine = _rows(batch, rows)
+    mine = np.arange(batch) if rows is None else rows
 
     def load(k: int) -> Batch:
         index = k * batch + mine
         return take(np.minimum(index, count - 1)) | {"valid": index < count}
 
-    return _iterate(load, -(-count // batch), start, threads)
-
-
-def _rows(batch: int, rows: np.ndarray | None) -> np.ndarray:
-    """The rows of a batch that are read."""
-    if batch < 1:
-        raise BadInput(f"run.batch={batch}: write 1 or more")
-    return np.arange(batch) if rows is None else rows
+    return _iterate(load, -(-count // batch), 0, threads)
 
 
 def _iterate(

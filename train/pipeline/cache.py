@@ -128,11 +128,6 @@ def write_part(
 
 
 def _arrays(i: int, record: CacheRow) -> dict[str, np.ndarray]:
-    unknown = set(record) - set(DTYPES)
-    if unknown or not {"latents", "codes"} & set(record):
-        raise BadInput(
-            f"record {i} holds {sorted(record)}; write latents or codes, known, label"
-        )
     arrays = {}
     for name, dtype in DTYPES.items():
         if name not in record and name != "label":

@@ -22,8 +22,8 @@ from vqdit.shapes import Int
 
 log = logging.getLogger(__name__)
 
-# Records read at once, light ones, others, and those that one value is taken of;
-# bounds how many lie in memory uncut. Of others also the bytes, as the first has.
+# Records read at once, which lie in memory uncut: light ones; others, of so many bytes
+# if all were as large as the first; and those of which one value is wanted.
 LIGHT_CHUNK, CHUNK, VALUES_CHUNK, CHUNK_BYTES = 4096, 256, 16, 2**26
 LOOKED_AT = 64  # records that are read at the start for what is told of them
 # Examples of one part stay in memory up to this many bytes of signal: MNIST is 47 MB.
@@ -80,8 +80,8 @@ class Examples:
         return len(self._windows)
 
     def _tell(self, read: bool) -> None:
-        """What is done to values, of all records where those are `read` anyway, or are
-        few; of what is in one unit for all, of some."""
+        """Warns of what is done to values: of all records where these are `read` anyway
+        or are few, else of some if values have one range for all, else not."""
         if type(self.data).changes is Modality.changes:
             return
         if self.data.normalise is None:
@@ -119,8 +119,6 @@ class Examples:
 
     def spaced(self, most: int | None = None) -> Int[np.ndarray, "n"]:
         """Indices of so many, evenly spaced; of all where there are no more."""
-        if most is not None and most < 1:
-            raise BadInput(f"most={most}: ask for at least 1 example")
         return spaced(len(self), most)
 
     @property

@@ -54,16 +54,7 @@ class ByIndex:
         self.count = len(one)
         for name, other in others:
             if other is not one:
-                _refuse_nameless({first: one, name: other})
-            if len(other) != len(one):
-                raise BadInput(
-                    f"data.{name} has {len(other)} examples and data.{first} has "
-                    f"{len(one)}: streams are joined by index; write as many of each, "
-                    "or join=key or class"
-                )
-            if other is not one:
-                _check_shares(first, one, name, other)
-                _check_files({first: one, name: other})
+                _check_pair(first, one, name, other)
 
     def rows(self, indices, epochs, seed):
         return dict.fromkeys(self.names, indices)
@@ -163,7 +154,8 @@ def _numbered(other, name, one, first) -> Int[np.ndarray, "n"]:
         )
     if set(names) != set(theirs) or names == theirs:
         return other.labels
-    number = np.array([names.index(each) for each in theirs])
+    place = {name: i for i, name in enumerate(names)}
+    number = np.array([place[name] for name in theirs])
     return np.where(other.labels < 0, -1, number[other.labels])
 
 
@@ -219,50 +211,40 @@ def _refuse_left_out(name: str, part) -> None:
         )
 
 
-def _has_names(part) -> bool:
-    """Whether its examples belong to names: of files, or those that a table lists."""
-    # A cache has been divided.
-    return isinstance(part, Examples) and part.source.named
-
-
-def _refuse_nameless(parts: Parts) -> None:
-    """Raises BadInput for a table that is divided by rows, beside files by names."""
-    for name, part in parts.items():
-        if all(map(_has_names, parts.values())) and not part.source.keys:
+def _check_pair(first: str, one, name: str, other) -> None:
+    """Raises BadInput where equal rows of two parts may not be of one example."""
+    # Of files, or those that a table lists; a cache has been divided.
+    parts = {first: one, name: other}
+    named = all(isinstance(p, Examples) and p.source.named for p in (one, other))
+    for each, part in parts.items() if named else ():
+        if not part.source.keys:
             raise BadInput(
-                f"data.{name}.key is empty: write the column that names the files, by "
+                f"data.{each}.key is empty: write the column that names the files, by "
                 "which both are divided alike, and join=key"
             )
-
-
-def _check_shares(first: str, one, name: str, other) -> None:
-    """Raises BadInput where data.share takes other rows of one than of the other."""
-    taken = [getattr(part, "source", None) for part in (one, other)]
-    rows = [each.rows if isinstance(each, Portion) else None for each in taken]
-    mine, theirs = (-1 if each is None else each for each in rows)
-    if not np.array_equal(mine, theirs):
+    if len(other) != len(one):
+        raise BadInput(
+            f"data.{name} has {len(other)} examples and data.{first} has "
+            f"{len(one)}: streams are joined by index; write as many of each, "
+            "or join=key or class"
+        )
+    sources = [getattr(part, "source", None) for part in (one, other)]
+    taken: list[Any] = [
+        each.rows if isinstance(each, Portion) else None for each in sources
+    ]
+    if not np.array_equal(*taken):
         raise BadInput(
             f"data.{name} has other examples of its training part than data.{first}: "
             "write the same data.share of both, and the same names, or join=key or "
             "class"
         )
-
-
-def _check_files(parts: Parts) -> None:
-    """Rows of two folders, or of one and a table, belong together by the names of
-    their files."""
-    stems = {}
-    for name, part in parts.items():
-        _refuse_left_out(name, part)
-        if _has_names(part) and part.source.keys:
-            stems[name] = part.source.keys
-    if len(stems) < 2:
-        return
-    (a, left), (b, right) = stems.items()
-    for one, other in zip(left, right, strict=True):
-        if one != other:
+    for each, part in parts.items():
+        _refuse_left_out(each, part)
+    pairs = zip(one.source.keys, other.source.keys, strict=True) if named else ()
+    for mine, theirs in pairs:
+        if mine != theirs:
             raise BadInput(
-                f"data.{b} has the file {other!r} where data.{a} has {one!r}: streams "
-                "are joined by index; write folders train/ and test/ of files with the "
-                "same names in each, or join=key"
+                f"data.{name} has the file {theirs!r} where data.{first} has {mine!r}: "
+                "streams are joined by index; write folders train/ and test/ of files "
+                "with the same names in each, or join=key"
             )

@@ -19,8 +19,8 @@ from train.progress import progress, say
 from vqdit.shapes import Bool, Int
 from vqdit.tokenizer import Value
 
-# Values that are encoded as a run begins, a few seconds long: of texts, which are slow,
-# the longest; and examples that are read where the source does not tell them.
+# Values that are encoded as a run begins, in seconds; of texts, which are slow, the
+# longest; examples that are read where the source does not tell its values.
 CHECKED, LONGEST, READ = 2**20, 2**17, 256
 
 

@@ -83,23 +83,20 @@ def open_npz(data: Modality, train: bool) -> Arrays:
     path = from_home(data.data_dir)
     if path.is_dir() and data.train_split == data.test_split:
         path /= f"{data.train_split}.npz"
+    paths = [path]
     if path.is_dir():
         refuse_rule_of_parts(data, path)
         paths = [path / f"{s}.npz" for s in (data.train_split, data.test_split)]
-        both = [_arrays(data, each) for each in paths]
-        x, label, key, rate = both[0 if train else 1]
-        every = np.concatenate([each[1] for each in both])
-        # One class count for both parts, or the label table would depend on the part.
-        classes = 1 + int(every.max())
-        refuse_sparse(np.unique(every).tolist(), str(path))
-        rows, path = np.arange(len(x)), paths[0 if train else 1]
-    else:
-        x, label, key, rate = _arrays(data, path)
-        classes = 1 + int(label.max())
-        refuse_sparse(np.unique(label).tolist(), str(path))
-        draws = chance(0, np.arange(len(x)))
-        rows = divided(data, train, draws, str(path), key or ())
-    names = tuple(map(str, range(classes)))
+    files = [_arrays(data, each) for each in paths]
+    # One class count for both parts, or the label table would depend on the part.
+    every = np.concatenate([label for _, label, _, _ in files])
+    refuse_sparse(np.unique(every).tolist(), str(path))
+    part = 0 if train else -1
+    path, (x, label, key, rate) = paths[part], files[part]
+    rows = np.arange(len(x))
+    if len(files) == 1:
+        rows = divided(data, train, chance(0, rows), str(path), key or ())
+    names = tuple(map(str, range(1 + int(every.max()))))
     keys = None if key is None else [key[row] for row in rows]
     found = Arrays(data, x[rows], label[rows], names, rate, str(path), keys)
     with zipfile.ZipFile(path) as file:
@@ -121,14 +118,15 @@ def _arrays(
         if "" in found:
             raise Unreadable(f"a single array; write np.savez(file, {data.kind}=...)")
         x = data.signals_in(found)
-    label = found.get("label", np.full(len(x), -1))
-    if label.shape != (len(x),) or label.dtype.kind not in "iu":
-        broken = label[label % 1 != 0].tolist() if label.dtype.kind == "f" else []
-        more = f"; {broken[0]:g} is none" if broken else ""
-        raise BadInput(
-            f"{path}: label is {label.dtype} {list(label.shape)}; write one integer an "
-            f"example, ({len(x)},){more}"
-        )
+    label, key = found.get("label", np.full(len(x), -1)), found.get("key")
+    for name, each in {"label": label, "key": label if key is None else key}.items():
+        if each.shape != (len(x),) or each.dtype.kind not in "iu":
+            broken = each[each % 1 != 0].tolist() if each.dtype.kind == "f" else []
+            more = f"; {broken[0]:g} is none" if broken else ""
+            raise BadInput(
+                f"{path}: {name} is {each.dtype} {list(each.shape)}; write one integer "
+                f"an example, ({len(x)},){more}"
+            )
     if label.size and int(label.max()) >= MOST_CLASSES:
         raise BadInput(
             f"{path}: label goes to {label.max()}; number classes from 0, as "
@@ -143,11 +141,5 @@ def _arrays(
     rate = found.get("rate", np.zeros(()))
     if rate.size != 1:
         raise BadInput(f"{path}: rate is {list(rate.shape)}; write one number")
-    key = found.get("key")
-    if key is not None and (key.shape != (len(x),) or key.dtype.kind not in "iu"):
-        raise BadInput(
-            f"{path}: key is {key.dtype} {list(key.shape)}; write one integer an "
-            f"example, ({len(x)},)"
-        )
     keys = None if key is None else list(map(str, key.tolist()))
     return x, label, keys, float(rate.reshape(()))

@@ -22,6 +22,7 @@ from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.progress import progress
 from train.sources.builds import command, prepare_set, version_of
+from train.sources.classes import CAPTIONS, one_of
 from train.sources.folder import CHECKED
 from train.sources.source import Source, marked
 from train.sources.split import divided
@@ -58,15 +59,10 @@ class Prepared(Source):
         def of_kind(kind: str) -> list[str]:
             return [name for name, end in ends.items() if end.endswith(f".{kind}")]
 
-        def find(kind: str, name: str) -> str:
-            """The feature of this kind by this name, else the one there is."""
-            found = of_kind(kind)
-            return name if name in found else found[0] if len(found) == 1 else ""
-
-        self.signal = find(data.feature, data.kind)
-        self.label = find("ClassLabel", "label")
-        texts = [name for name in ("caption", "text") if name in of_kind("Text")]
-        self.caption = texts[0] if texts else ""
+        self.signal = one_of(of_kind(data.feature), data.kind)
+        self.label = one_of(of_kind("ClassLabel"), "label")
+        texts = of_kind("Text")
+        self.caption = next((each for each in CAPTIONS if each in texts), "")
         if not self.signal:
             raise BadInput(
                 f"{self.where} holds no single {data.kind}: its features are "
@@ -261,12 +257,13 @@ def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
         ) from None
     if not found.num_examples:
         raise BadInput(f"{where}: nothing in {asked}; write one of {names}")
-    paths = [Path(each.filename) for each in found.file_instructions]
-    for path in paths:
+    sizes = {}
+    for each in found.file_instructions:
+        path = Path(each.filename)
         if path.parent != folder or not path.is_file():
             raise BadInput(f"{path!s:.300}: no such file; {command(data, root)}")
-    for each, path in zip(found.file_instructions, paths, strict=True):
-        if not 0 <= each.examples_in_shard <= path.stat().st_size:
+        sizes[path.name] = path.stat().st_size
+        if not 0 <= each.examples_in_shard <= sizes[path.name]:
             raise BadInput(
                 f"{path} cannot hold {each.examples_in_shard:.3g} examples; prepare it "
                 "again"
@@ -277,7 +274,6 @@ def _records(data: Modality, root: Path, folder: Path, info: dict, field: str):
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise BadInput(f"{folder}: cannot open its records ({error})") from error
-    sizes = {path.name: path.stat().st_size for path in paths}
     count = sum(each.examples_in_shard for each in found.file_instructions)
     return records, sum(sizes.values()) / count < LIGHT_BYTES, marked(sizes)
 

@@ -10,6 +10,7 @@ from train.modalities.files.stored import natural
 # A set of so many classes may have an example of few of them; one of more is numbered
 # otherwise where fewer than one in so many has any.
 FEW_CLASSES, ONE_IN = 2**16, 10
+CAPTIONS = ("caption", "text")  # features of a set that hold one
 
 
 def refuse_sparse(labels: Iterable[int], where: str) -> None:
@@ -24,6 +25,12 @@ def refuse_sparse(labels: Iterable[int], where: str) -> None:
             "number them anew, np.unique(label, return_inverse=True)[1], or leave "
             "label out"
         )
+
+
+def one_of(found: Sequence[str], *names: str) -> str:
+    """Of these features the first of such a name, else the only one, else ""."""
+    named = [name for name in names if name in found]
+    return next(iter(named or (found if len(found) == 1 else [])), "")
 
 
 def labelled(

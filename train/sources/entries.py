@@ -71,26 +71,16 @@ def listing(root: Path, data: Modality, divides: bool = False) -> Listing:
     divides: it is to be divided by holdout; BadInput where it holds parts of a set
         already, which would be taken for classes.
     """
-    manifests = _manifests(root, data)
+    # Any .jsonl, and a table of these names where tables are no signals.
+    tables = [] if ".csv" in data.suffixes else [root / name for name in TABLES]
+    found = [*root.glob("*.jsonl"), *filter(Path.is_file, tables)]
+    manifests = sorted(path for path in found if not path.name.startswith("."))
     if len(manifests) > 1:
         several = listed(path.name for path in manifests)
         raise BadInput(f"{root}: several manifests ({several}); keep one")
     if manifests:
         return _of_manifest(manifests[0], data)
     return _of_tree(root, data, divides)
-
-
-def undivided(root: Path, data: Modality) -> Listing:
-    """`listing` of what holdout divides, as one function whenever it is asked for."""
-    return listing(root, data, divides=True)
-
-
-def _manifests(root: Path, data: Modality) -> list[Path]:
-    """Files that list the signals of a folder: any .jsonl, and a table of these names
-    where tables are no signals."""
-    tables = [] if ".csv" in data.suffixes else [root / name for name in TABLES]
-    found = [*root.glob("*.jsonl"), *(path for path in tables if path.is_file())]
-    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def _refuse_parts(root: Path, below: Sequence[tuple[str, ...]], data: Modality) -> None:

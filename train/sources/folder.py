@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from train.modalities.files.stored import Member, counted, from_home
 from train.modalities.modality import Modality
 from train.modalities.record import Record
 from train.progress import progress
-from train.sources.entries import Entry, Listing, listing, undivided
+from train.sources.entries import Entry, Listing, listing
 from train.sources.source import Source, marked
 from train.sources.split import divided, name_draw, parts_among, refuse_rule, ruled
 from vqdit.shapes import Float, Int
@@ -176,8 +177,8 @@ class Part(Source):
 
     @functools.cached_property
     def mark(self) -> str:
-        """Of sizes those of as many files as are read when they are opened; of some the
-        end, too, since sizes of recordings of one length are alike."""
+        """Of what is listed of all files, sizes of CHECKED of them and last bytes of
+        ENDS, since recordings of one length have one size."""
         entries = [self.folder.entries[row] for row in self.rows]
         told = [(each.file, each.label, each.caption, each.boxes) for each in entries]
         some, few = (entries[:: -(-len(entries) // n)] for n in (CHECKED, ENDS))
@@ -241,7 +242,7 @@ def open_folder(data: Modality, train: bool) -> Part:
         if others := sorted(others.difference(part.name for part in parts)):
             log.warning("%s: in neither part: %s", root, ", ".join(others))
         return parted(lambda i, names: folder_of(parts[i], data, names), train)
-    folder = folder_of(root, data, None, listing if rule else undivided)
+    folder = folder_of(root, data, None, listing, (not rule,))
     training, held = parts_among(folder.class_names)
     if rule and train and training and held:
         log.warning(
@@ -300,13 +301,13 @@ def folder_of(
     data: Modality,
     names: tuple[str, ...] | None = None,
     listed: Callable[..., Listing] = listing,
-    among: tuple[str, ...] = (),
+    how: tuple[Any, ...] = (),
 ) -> Folder:
     """A folder's files; names: the classes that it may have, in their order.
 
-    listed, among: what finds its files, and of which this is to be done.
+    listed: what finds its files; how: what else that is told.
     """
-    found = listed(root, data, *among)
+    found = listed(root, data, *how)
     entries, own = found.entries, found.class_names
     if found.left_out:
         log.warning("%s: left out %s", root, counted(found.left_out))
@@ -326,7 +327,8 @@ def folder_of(
                 "folder; give it one there, or write that folder as data.data_dir "
                 "(train.score --anomaly takes others)"
             )
-        number = {-1: -1} | {i: names.index(name) for i, name in enumerate(own)}
+        place = {name: i for i, name in enumerate(names)}
+        number = {-1: -1} | {i: place[name] for i, name in enumerate(own)}
         entries = [dataclasses.replace(e, label=number[e.label]) for e in entries]
     folder = Folder(root, data, entries, own if names is None else names)
     folder.left_out, folder.order = found.left_out, found.order

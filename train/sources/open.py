@@ -55,6 +55,8 @@ SOURCES: dict[str, dict[type[Modality], Opener]] = MADE | {
     "digits": {Modality: digits},
     "tones": {Audio: signals.tones},
 }
+# However many parts and programs open the data.
+_say_once = cache(say)
 
 
 # What is read from no folder: made here, or brought by a package.
@@ -100,10 +102,4 @@ def _tell_unused(data: Modality) -> None:
     found = [(field, getattr(data, field.name)) for field in fields]
     unused = [f"data.{f.name}={x!r}" for f, x in found if x != f.default]
     if unused and data.name not in MADE:
-        _said(f"{', '.join(unused)}: of generated data, and {data.name!r} is read")
-
-
-@cache
-def _said(line: str) -> None:
-    """Once, however many parts and programs open the data."""
-    say(line)
+        _say_once(f"{', '.join(unused)}: of generated data, and {data.name!r} is read")

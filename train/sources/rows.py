@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from zlib import crc32
 
@@ -37,16 +37,20 @@ class Rows(Source):
         apart = [name for name in (data.key, data.label, data.caption) if name]
         with blame(str(path)):
             rows, found = rows_of(path, data.columns, apart)
-            texts = _texts(path, {name for name in (data.key, data.caption) if name})
+            cells = cells_of(path, {name for name in (data.key, data.caption) if name})
+        # As they are written, for 007 and 1.50 are not the numbers 7 and 1.5.
+        there = lambda cell: "" if cell.strip() in MISSING else cell
+        texts = {name: list(map(there, column)) for name, column in cells.items()}
         where = lambda row, column: f"{path}, row {row + 1}, column {column!r}"
         named = found.get(data.label, [""] * len(rows))
         if names is None:
             names = tuple(sorted({name for name in named if name}, key=natural))
+        number = {"": -1} | {name: i for i, name in enumerate(names)}
         for row, name in enumerate(named):
-            if name and name not in names:
-                there = ", ".join(names)
-                raise BadInput(f"{where(row, data.label)}: {name!r} is none of {there}")
-        labels = [names.index(name) if name else -1 for name in named]
+            if name not in number:
+                known = ", ".join(names)
+                raise BadInput(f"{where(row, data.label)}: {name!r} is none of {known}")
+        labels = [number[name] for name in named]
         # Whole numbers have a .0 where one of their column was missing.
         bare = lambda cell: re.sub(r"^(\d+)\.0$", r"\1", cell.strip())
         keys = [data.stem(bare(cell)) for cell in texts.get(data.key, ())]
@@ -105,11 +109,3 @@ def _part(root: Path, split: str) -> Path:
         if (path := root / f"{split}{end}").is_file():
             return path
     raise BadInput(f"{root} has no {split}.csv; write one, or data.data_dir=FILE.csv")
-
-
-def _texts(path: Path, names: Collection[str]) -> dict[str, list[str]]:
-    """Columns as they are written, for 007 and 1.50 are not the numbers 7 and 1.5, but
-    "" where an entry is missing."""
-    there = lambda cell: "" if cell.strip() in MISSING else cell
-    cells = cells_of(path, names)
-    return {name: list(map(there, column)) for name, column in cells.items()}

@@ -18,7 +18,7 @@ from train.errors import BadInput, Unreadable, reading, refused
 from train.modalities.files.stored import from_home, listed, stored
 from train.modalities.modality import Modality
 from train.sources.arrow import check_columns, record_batches
-from train.sources.classes import labelled
+from train.sources.classes import CAPTIONS, labelled, one_of
 from train.sources.entries import Entry, Listing
 from train.sources.folder import Part, folder_of, parted, shared
 from train.sources.split import parts_among, refuse_rule, splits_of
@@ -26,7 +26,6 @@ from vqdit.sealed import parsed
 
 log = logging.getLogger(__name__)
 
-CAPTIONS = ("caption", "text")  # columns that hold one
 INFO = "dataset_info.json"
 FILES = "_data_files"  # of state.json
 WRITE = "write the folder that save_to_disk wrote"
@@ -80,13 +79,8 @@ def listing(root: Path, data: Modality) -> Listing:
         if isinstance(each, dict)
     }
 
-    def of_type(kind: str, *wanted: str) -> str:
-        """The feature of this kind by one of these names, else the one there is."""
-        found = [name for name, each in types.items() if each == kind]
-        named = [name for name in wanted if name in found]
-        return named[0] if named else found[0] if len(found) == 1 else ""
-
-    signal = of_type(data.feature, data.kind) if data.feature else ""
+    of_type = lambda kind: [name for name, each in types.items() if each == kind]
+    signal = one_of(of_type(data.feature), data.kind) if data.feature else ""
     if not signal:
         raise BadInput(
             f"{root} holds no single {data.feature or data.kind} feature: its features "
@@ -94,7 +88,7 @@ def listing(root: Path, data: Modality) -> Listing:
         )
     table = _Table([root / str(name) for name in names])
     table.check_signal(signal)
-    label = of_type("ClassLabel", "label")
+    label = one_of(of_type("ClassLabel"), "label")
     if label:
         classes = features[label].get("names") or []
         named = isinstance(classes, list)
@@ -111,7 +105,7 @@ def listing(root: Path, data: Modality) -> Listing:
                 )
     else:
         bare = types.get("label") == "Value"
-        several = [name for name, each in types.items() if each == "ClassLabel"]
+        several = of_type("ClassLabel")
         if several and not bare:
             log.warning(
                 "%s: no classes are read, since none of %s is called label; rename one "

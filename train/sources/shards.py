@@ -5,6 +5,7 @@ A sample is the members of one key, a path up to the first dot of its name: "a/7
 "label" and "caption" stand in for those. https://github.com/webdataset/webdataset
 """
 
+import contextlib
 import fnmatch
 import functools
 import glob
@@ -247,7 +248,10 @@ def _entry(root, shard, key, members, data, left_out):
         return None, None
     where = f"{root / shard}/{key}"
     texts = {e: decoded(said[e], f"{where}.{e}").strip() for e in read}
-    more = _object(texts.pop("json", ""))
+    more: Any = {}
+    with contextlib.suppress(ValueError, RecursionError):  # it may be of other use
+        more = json.loads(texts.pop("json", "{}"))
+    more = more if isinstance(more, dict) else {}
     named = texts.get("txt"), more.get("caption"), more.get("text")
     caption = next((each for each in named if isinstance(each, str)), None)
     label = texts.get("cls") or more.get("label")
@@ -259,15 +263,6 @@ def _entry(root, shard, key, members, data, left_out):
     start, size = members[found[0]]
     content = functools.partial(_stretch, root / shard, start, size)
     return Entry(f"{shard}/{key}.{found[0]}", -1, caption, content, size), label
-
-
-def _object(text: str) -> dict:
-    """A JSON object; an empty one where it is none, which may be of other use."""
-    try:
-        found = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        found = {}
-    return found if isinstance(found, dict) else {}
 
 
 def _stretch(path: Path, start: int, size: int) -> bytes:

@@ -17,7 +17,7 @@ class Portion(Source):
     A draw is a hash of the record's key, or of its index where there are no keys: it
     belongs to the record alone, so that a smaller share is part of a larger one, and
     records of equal keys are drawn alike in every kind of signal. Classes are not
-    balanced. Of a share that would be empty what is drawn lowest is there.
+    balanced. A share that would be empty is the record that is drawn lowest.
 
     Raises BadInput for a part of one record, which cannot be shared out.
     """

@@ -34,7 +34,7 @@ class Source:
     labels:      of all records, where they are known without reading these, or None.
     named:       records belong to names, of files or that a table lists for them.
     keys:        of all records, by which they belong to others of equal keys, or None.
-    order:       how classes are numbered, where they once were otherwise.
+    order:       class names by number, where earlier versions numbered them otherwise.
     left_out:    files beside them that are no signals of the kind, counted by suffix.
     """
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from train.errors import BadInput, Unreadable
-from train.modalities.files.ends import tell_open
+from train.modalities.files.ends import end_of_sound, tell_open
 from train.modalities.files.sound import decode_audio
 from train.modalities.transforms.sound import (
     AudioCleaning,
@@ -67,6 +67,12 @@ def test_files_that_are_no_sound_say_so():
         decode_audio(b"")
     with pytest.raises(Unreadable, match="no samples"):
         decode_audio(encoded(np.zeros(0)))
+
+
+def test_a_chunk_that_says_it_ends_beyond_all_files_ends_the_search():
+    for kind, begins in ((b"riff", "<36x4s12xQ"), (b"caff", ">4x4sq")):
+        size = 2**64 - 16 if kind == b"riff" else 2**63 - 2
+        assert not end_of_sound(kind + struct.pack(begins, b"LIST", size) + bytes(99))
 
 
 def test_a_stream_of_open_size_is_read():

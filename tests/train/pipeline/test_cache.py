@@ -251,13 +251,6 @@ def interrupted():
         (records(2), 3, BadInput, "2 records to cache where 3 are due"),
         (records(3), 2, BadInput, "3 records to cache where 2 are due"),
         ([], 0, BadInput, "0 records"),
-        ([{"label": 1}], 1, BadInput, "write latents or codes"),
-        (
-            [{"codes": np.zeros(1), "pixels": 1}],
-            1,
-            BadInput,
-            "holds .'codes', 'pixels'",
-        ),
         ([{"latents": np.array([np.nan])}], 1, BadInput, "record 0: latents .* finite"),
         ([records(1)[0], fake_record(1)], 2, BadInput, "record 1 .* unlike the first"),
         (interrupted(), 5, KeyboardInterrupt, None),

@@ -239,11 +239,15 @@ def test_a_class_that_is_empty_and_other_classes_are_refused():
 def test_shares_of_two_sets_are_of_the_same_rows():
     """Joined by index, a share of one and all of the other are not of one example."""
 
+    class Part(list):
+        source = None
+
     def held(rows):
-        source = None if rows is None else Portion.__new__(Portion)
+        part = Part("of")  # two examples
         if rows is not None:
-            source.rows = np.array(rows)
-        return types.SimpleNamespace(source=source)
+            part.source = Portion.__new__(Portion)
+            part.source.rows = np.array(rows)
+        return part
 
     for one, other, fits in (
         ([0, 2], [0, 2], True),
@@ -253,7 +257,7 @@ def test_shares_of_two_sets_are_of_the_same_rows():
     ):
         said = "data.b has other examples of its training part than data.a"
         with contextlib.nullcontext() if fits else pytest.raises(BadInput, match=said):
-            joins._check_shares("a", held(one), "b", held(other))
+            joins.ByIndex({"a": held(one), "b": held(other)})
 
 
 @pytest.mark.slow

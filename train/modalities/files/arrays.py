@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import math
 import struct
@@ -55,18 +56,15 @@ def arrays_in(path: File) -> Iterator[dict[str, Kept]]:
             yield {"": _kept("0", lambda: contextlib.nullcontext(file), size_of(path))}
             return
         with zipfile.ZipFile(file) as archive:
-            yield {
-                info.filename.removesuffix(".npy"): _member(archive, info)
-                for info in archive.infolist()
-            }
-
-
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Kept:
-    # Others may take as much memory as they like before the first byte comes out.
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise Unreadable(f"{info.filename} is packed as NumPy does not")
-    name = info.filename.removesuffix(".npy")
-    return _kept(name, lambda: archive.open(info), info.file_size)
+            found = {}
+            for info in archive.infolist():
+                # Others may take any memory before the first byte comes out.
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise Unreadable(f"{info.filename} is packed as NumPy does not")
+                name = info.filename.removesuffix(".npy")
+                opened = functools.partial(archive.open, info)
+                found[name] = _kept(name, opened, info.file_size)
+            yield found
 
 
 def _kept(name: str, opened: Callable[[], Any], there: int) -> Kept:

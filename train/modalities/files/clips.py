@@ -56,13 +56,9 @@ class Clip:
     frames: list[UInt8[np.ndarray, "h w c"]]
     times: Float[np.ndarray, "n1"] | None = None
 
-    @property
-    def rate(self) -> float:
-        """Frames a second on average, 0 where nothing says it."""
-        return rate_of(self.times)
-
 
 def rate_of(times: np.ndarray | None) -> float:
+    """Frames a second on average, 0 where nothing says it."""
     return 0.0 if times is None else (len(times) - 1) / float(times[-1])
 
 

@@ -14,8 +14,7 @@ from train.modalities.files.stored import check_growth
 from vqdit.shapes import Float
 
 Duplicates = Literal["first", "mean"]
-# Of a step, by which steps may be off in the mean: of seconds since 1970, to what a
-# float holds of them; and one time alone, to a millisecond, say.
+# Shares of a step by which the mean step, and any one time, may be off.
 ROUNDED, NEAR = 0.01, 0.1
 GAP = 2.5  # steps from which on what lies between two samples is a gap
 

@@ -3,13 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator
 
-import numpy as np
-
 from train.errors import reading
 from train.modalities.files.clips import is_gif, open_video, stills
 from train.modalities.files.pictures import read_picture
 from train.modalities.files.sound import open_sound
-from train.modalities.files.stored import File, percent, stored
+from train.modalities.files.stored import File, stored
 
 # What streams of a video file are called, by FFmpeg's types; others are of data.
 STREAMS = {"video": "picture track", "audio": "sound track", "subtitle": "subtitle"}
@@ -52,10 +50,3 @@ def of_clip(path: File) -> Iterator[str]:
             yield f"all but 8 of its {bits} bits"
         if any(each.is_alpha for each in form.components):
             yield "its alpha"
-
-
-def of_values(values: np.ndarray, low: float, high: float) -> Iterator[str]:
-    """Of what is clipped to a window."""
-    share = float(((values < low) | (values > high)).mean())
-    if share:
-        yield f"{percent(share)} of its values, beyond {low:g} to {high:g}"

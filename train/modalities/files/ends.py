@@ -31,6 +31,7 @@ CHUNKED = {
     b"RF64": (12, "<4sI", b"data"),
     b"FORM": (12, ">4sI", b"SSND"),
     b"caff": (8, ">4sq", b"data"),
+    b"riff": (40, "<4s12xQ", b"data"),  # of names of 16 bytes
 }
 # Chunks of a film that are looked at; most AVI files have two or three before their
 # frames, an hour of Matroska a thousand of frames.
@@ -76,26 +77,12 @@ def _said(size: int) -> bool:
     return 0 < size < OPEN and size != SOX
 
 
-def _end_of_avi(file: BinaryIO, _: int, most: int) -> int:
-    """Of its first part."""
-    at = 12
-    for _ in range(most):
-        file.seek(at)
-        if len(head := file.read(12)) < 12:
-            break
-        name, size, form = struct.unpack("<4sI4s", head)
-        if name == b"LIST" and form == b"movi":
-            return at + 8 + size if _said(size) else 0
-        at += 8 + size + size % 2
-    return 0
-
-
 def _end_of_mp4(file: BinaryIO, have: int, most: int) -> int:
     """Of all boxes of frames: there are many where it was written piece by piece."""
     at = end = 0
     for _ in range(most):
-        file.seek(at)
-        if at >= have or len(head := file.read(16)) < 8:
+        file.seek(min(at, have))
+        if len(head := file.read(16)) < 8:
             return end if end < UNKNOWN else 0
         size, name = struct.unpack(">I4s", head[:8])
         if size == 1 and len(head) == 16:
@@ -110,10 +97,9 @@ def _end_of_mp4(file: BinaryIO, have: int, most: int) -> int:
 def _end_of_matroska(file: BinaryIO, have: int, most: int) -> int:
     at = end = 0
     for _ in range(most):
-        file.seek(at)
-        head = file.read(12)
-        name, size, begin = _element(head)
-        if at >= have or not begin:
+        file.seek(min(at, have))
+        name, size, begin = _element(file.read(12))
+        if not begin:
             return end
         if name == SEGMENT or name == CLUSTER and size is None:
             at += begin  # what follows lies inside
@@ -210,7 +196,8 @@ def _checksum(page: bytes) -> int:
 
 # By FFmpeg's names.
 FILMS = {
-    "avi": _end_of_avi,
+    # Of its first part.
+    "avi": lambda file, _, most: _end_of_chunks(file, most, 12, "<4sI", b"LISTmovi"),
     "matroska": _end_of_matroska,
     "mov": _end_of_mp4,
     "mpeg": _end_of_packs,
@@ -230,27 +217,28 @@ def end_of_sound(encoded: bytes) -> int:
         order = ">" if kind == b".snd" else "<"
         start, size = struct.unpack(order + "II", encoded[4:12])
         return start + size if _said(size) else 0
-    if kind == b"riff":  # names of 16 bytes, and sizes with their own
-        at = 40
-        while at + 24 <= len(encoded):
-            (size,) = struct.unpack("<Q", encoded[at + 16 : at + 24])
-            if encoded[at : at + 4] == b"data":
-                return at + size if 24 < size < UNKNOWN else 0
-            at += max(24, size + -size % 8)
+    if kind not in CHUNKED:
         return 0
-    return _end_of_chunks(encoded, *CHUNKED[kind]) if kind in CHUNKED else 0
+    return _end_of_chunks(io.BytesIO(encoded), len(encoded), *CHUNKED[kind])
 
 
-def _end_of_chunks(encoded: bytes, at: int, begins: str, samples: bytes) -> int:
+def _end_of_chunks(
+    file: BinaryIO, most: int, at: int, begins: str, samples: bytes
+) -> int:
+    """Of the chunk that is called and goes on so, among so many."""
     head, large = struct.calcsize(begins), 0
-    while at + head <= len(encoded):
-        name, size = struct.unpack(begins, encoded[at : at + head])
-        if name == samples:
+    for _ in range(most):
+        file.seek(min(at, UNKNOWN))  # a size of 64 bits may lead anywhere
+        if len(begin := file.read(24)) < head:
+            break
+        name, size = struct.unpack(begins, begin[:head])
+        size -= head if head == 24 else 0  # which count in these
+        if name == samples[:4] and begin[head:].startswith(samples[4:]):
             said = _said(size) if head == 8 else 0 < size < UNKNOWN
             return at + head + (large or size) if large or said else 0
-        if name == b"ds64" and at + 24 <= len(encoded):  # of RF64, what 32 bits cannot
-            (large,) = struct.unpack("<Q", encoded[at + 16 : at + 24])
-        at += head + max(0, size) + (size % 2 if head == 8 else 0)
+        if name == b"ds64" and len(begin) == 24:  # of RF64, what 32 bits cannot
+            (large,) = struct.unpack("<Q", begin[16:])
+        at += head + max(0, size) + -size % {8: 2, 12: 1, 24: 8}[head]
     return 0
 
 

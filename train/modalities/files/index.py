@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from train.modalities.files.clips import (
     frames_of,
     is_gif,
     open_video,
-    rate_of,
     times_of,
     upright,
     warn_once,
@@ -45,11 +43,6 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.stamps)
-
-    @property
-    def rate(self) -> float:
-        """Of Clip."""
-        return rate_of(self.times)
 
     def pick(self, rows: Sequence[int]) -> list[UInt8[np.ndarray, "h w c"]]:
         """These frames, of ascending rows: what is on the screen at their times.
@@ -124,11 +117,6 @@ class Reel:
 
     def __len__(self) -> int:
         return self.count
-
-    @property
-    def rate(self) -> float:
-        """Of Clip."""
-        return rate_of(self.times)
 
     def pick(self, rows: Sequence[int]) -> list[DecodedFrame]:
         """These frames, of ascending rows. Raises BadInput."""
@@ -214,8 +202,9 @@ def _index(path: File) -> Index | None:
         end, last = max(shown)
         # A file that cuts off its end itself may leave out what comes after; an AVI
         # counts those that were dropped, too.
-        short = not avi and len(found) < stream.frames
-        if short and not _lasts(stream, end + last):
+        lasting = end + last - (stream.start_time or 0)
+        fills = stream.duration is not None and lasting >= stream.duration
+        if not avi and len(found) < stream.frames and not fills:
             raise Unreadable(f"is cut short: {len(found)} frames of {stream.frames}")
         ticks = np.sort(np.array(list(stamps), np.int64))
         average, tick = float(stream.average_rate or 0), float(stream.time_base)
@@ -224,10 +213,3 @@ def _index(path: File) -> Index | None:
         next(iter(file.decode(stream)))
     times = even_times(ticks * tick, last, average, tick)
     return Index(path, ticks, np.sort(np.array(keys, np.int64)), times)
-
-
-def _lasts(stream: Any, end: int) -> bool:
-    """Whether frames that end then, in ticks, fill the time that the file says."""
-    if stream.duration is None:
-        return False
-    return end >= (stream.start_time or 0) + stream.duration

@@ -31,8 +31,10 @@ def read_parquet(
     if set(only) - set(names):  # whoever asked says what there is
         return schema.empty_table()
     kinds = [schema.field(name).type for name in names]
-    texts = [n for n, kind in zip(names, kinds, strict=True) if _is_text(kind)]
+    is_, texts = pyarrow.types, []
     for name, kind in zip(names, kinds, strict=True):
+        if is_.is_string(kind) or is_.is_large_string(kind) or is_.is_binary(kind):
+            texts.append(name)
         if kind.num_fields:
             raise Unreadable(
                 f"column {name!r} holds {kind}, not numbers or words; choose with "
@@ -65,14 +67,6 @@ def check_table(rows: int, names: Sequence[str]) -> None:
     for name, count in Counter(names).most_common(1):
         if count > 1:
             raise Unreadable(f"has {count} columns named {name!r}")
-
-
-def _is_text(kind: Any) -> bool:
-    from pyarrow import types
-
-    return any(
-        is_(kind) for is_ in (types.is_string, types.is_large_string, types.is_binary)
-    )
 
 
 def _unpacked(about: Any, names: Collection[str]) -> int:

@@ -169,7 +169,8 @@ def _grey(
     deep: integers of 32 bits are meant, not of 16, and those of 8 fit in as well.
     """
     wide, clear = np.asarray(picture)[..., None], picture.info.get("transparency")
-    inverse = _white_is_zero(picture)
+    # As in a TIFF of film, which Pillow turns round itself up to 8 bits.
+    inverse = getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0
     top, said = int(wide.max()), white is not None
     if wide.min() < 0 or top > 65535:
         raise Unreadable("integer pixels outside 16 bits")
@@ -189,12 +190,6 @@ def _grey(
         alpha = np.where(wide == clear, np.uint8(0), np.uint8(255))
         grey = np.concatenate([grey, alpha], -1)
     return grey, 0 if said or inverse else top
-
-
-def _white_is_zero(picture: Any) -> bool:
-    """As in a TIFF of film, which Pillow turns round itself up to 8 bits."""
-    tags = getattr(picture, "tag_v2", {})
-    return picture.mode not in ("1", "L") and tags.get(PHOTOMETRIC) == 0
 
 
 def _pixels(picture: Any) -> UInt8[np.ndarray, "h w c"]:

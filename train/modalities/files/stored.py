@@ -89,7 +89,7 @@ def stem_of(file: str, suffixes: Collection[str]) -> str:
 
 
 def natural(name: str) -> tuple[list[Any], str]:
-    """What names are ordered by where their numbers count: 2 before 10."""
+    """A key to sort names by in which numbers count: 2 before 10."""
     parts: list[Any] = list(re.split("([0-9]+)", name))
     # By their lengths, then digits: Python reads no int of very many.
     bare = (digits.lstrip("0") for digits in parts[1::2])

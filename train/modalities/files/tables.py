@@ -46,23 +46,20 @@ def read_columns(
         streams = columns_of(table, series.time, series.columns, advice)
         unit = unit_of(table[series.time], series.time) if series.time else SECONDS
     repeated, counted, apart = 0, None, 1.0
-    clocked = []  # of those that have times
     for name, (times, values) in streams.items():
         if times is not None:
-            ordered = in_order(times, values, series.duplicates)
-            streams[name] = ordered
-            clocked.append(ordered)
+            streams[name] = ordered = in_order(times, values, series.duplicates)
             if times is not counted:  # columns of a table share theirs
                 repeated += len(times) - len(ordered[0])
             counted = times
-    parts = list(streams.values())
+    parts: list[Any] = list(streams.values())
     bare = [name for name, (times, _) in streams.items() if times is None]
     if not bare and not series.rate:
         raise Unreadable("its series have their own times; write data.rate")
     if not bare:
         names, gap = tuple(streams), series.longest_gap or None
-        values = one_clock(clocked, series.rate, gap, names)[0]
-        apart = series.rate * min(float(np.median(np.diff(t))) for t, _ in clocked)
+        values = one_clock(parts, series.rate, gap, names)[0]
+        apart = series.rate * min(float(np.median(np.diff(t))) for t, _ in parts)
     elif len(bare) < len(parts):
         raise Unreadable(f"{bare[0]} has no times, unlike the others")
     else:
@@ -85,17 +82,13 @@ def read_columns(
         raise Unreadable(
             f"{len(values)} samples{part}, fewer than data.length={series.length}"
         )
-    more = {"repeated": repeated, "apart": apart, "ticks": unit[0]}
-    return values, more | ({"names": names_of(streams)} if named else {})
-
-
-def names_of(streams: Mapping[str, Columns]) -> tuple[str, ...]:
-    """Of every channel: b, and b 0, b 1 of an array of two."""
-    return tuple(
-        printable(f"{name} {c}" if values.shape[1] > 1 else name)
-        for name, (_, values) in streams.items()
-        for c in range(values.shape[1])
+    called = tuple(  # b, and b 0, b 1 of an array of two
+        printable(f"{name} {c}" if own.shape[1] > 1 else name)
+        for name, (_, own) in streams.items()
+        for c in range(own.shape[1])
     )
+    more = {"repeated": repeated, "apart": apart, "ticks": unit[0]}
+    return values, more | ({"names": called} if named else {})
 
 
 def arrays_of(
@@ -268,7 +261,8 @@ def _seconds(column, name: str) -> Float[np.ndarray, "t"]:
         column = column.cast(pyarrow.int32())
     column = column.cast(pyarrow.int64())
     # As integers, since nanoseconds of today have more digits than a float.
-    since = pyarrow.compute.subtract(column, _first_known(column))
+    first = next(iter(column.drop_null()), column[0])
+    since = pyarrow.compute.subtract(column, first)
     since = since.cast(pyarrow.float64(), safe=False)
     seconds = np.asarray(since.to_numpy(), np.float64) / ticks
     back = np.flatnonzero(np.diff(seconds) < -HALF_A_DAY)
@@ -295,9 +289,3 @@ def unit_of(column, name: str) -> tuple[float, Any]:
 
     dates = pyarrow.types.is_temporal(column.type)
     return SECONDS if dates else epoch_of(_counted(column, name))
-
-
-def _first_known(column) -> Any:
-    """The first cell that is not missing; where all are, the first."""
-    known = column.drop_null()
-    return known[0] if len(known) else column[0]

@@ -82,7 +82,7 @@ def trimmed(x: np.ndarray, rate: float, decibels: float) -> np.ndarray:
 
 
 def resampled(x: np.ndarray, rate: float, to: float) -> np.ndarray:
-    """(l,) at another rate: polyphase, with a low-pass filter (scipy's Kaiser 5).
+    """(l, ...) at another rate: polyphase, with a low-pass filter (scipy's Kaiser 5).
 
     Raises Unreadable where the rate is none, or would make far more samples.
     """

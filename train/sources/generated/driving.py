@@ -21,7 +21,7 @@ from train.modalities.modality import Modality
 from train.modalities.range import Ranges
 from train.modalities.record import Record
 from train.modalities.series import Series
-from train.sources.generated.signals import TRAIN, Generated, hit, poorly, rng
+from train.sources.generated.signals import TRAIN, Generated, hit, poorly, ranged, rng
 from vqdit.shapes import Bool, Float
 
 KINDS = ("vehicle", "walker")
@@ -134,8 +134,7 @@ def _camera(data: Images, scene: Street, draw, out: bool) -> Record:
 
 
 def _lidar(data: Ranges, scene: Street, draw, out: bool) -> Record:
-    sides, (low, high) = (data.rows, data.azimuth), data.elevation
-    values = sweep(scene, sides, (low, high), data.noise, draw)
+    values = sweep(scene, data, draw)
     if out:  # the nearest beam alone returns, for a sweep is never empty
         values = np.where(values == np.nanmin(values), values, np.nan)
     return Record(values.astype(np.float32)[..., None])
@@ -143,8 +142,7 @@ def _lidar(data: Ranges, scene: Street, draw, out: bool) -> Record:
 
 def _receiver(data: Series, scene: Street, draw, out: bool) -> Record:
     truth, unit = way(scene, data.length), np.array([1.0, 1.0, 0.1, 0.1])
-    measured = poorly(truth / unit, draw, data.missing, data.spikes, data.noise)
-    values = unit * measured
+    values = unit * poorly(truth / unit, draw, data)
     values = np.tile(values[:1], (len(values), 1)) if out else values
     return Record(values, more={"truth": truth.astype(np.float32)})
 
@@ -215,7 +213,7 @@ def _view(size: int) -> Float[np.ndarray, "s s 3"]:
 
 @functools.lru_cache(maxsize=8)
 def _beams(
-    rows: int, azimuth: int, elevation: tuple[float, float]
+    rows: int, azimuth: int, elevation: tuple[float, ...]
 ) -> Float[np.ndarray, "rows azimuth 3"]:
     """Beams through the middles of the cells of `train.modalities.range.projected`."""
     low, high = np.radians(elevation)
@@ -272,17 +270,11 @@ def _boxes(scene, size, near, each) -> Float[np.ndarray, "k 5"]:
 
 
 def sweep(
-    scene: Street,
-    sides: tuple[int, int],
-    elevation: tuple[float, float],
-    noise: float,
-    draw: np.random.Generator,
+    scene: Street, data: Ranges, draw: np.random.Generator
 ) -> Float[np.ndarray, "rows azimuth"]:
     """Metres that each beam measures, NaN where none returns."""
-    near = scene.nearest(_beams(*sides, elevation))[0]
-    far = near > REACH
-    near = near + noise * draw.standard_normal(near.shape)
-    return np.where(far, np.nan, np.maximum(near, 0.1))
+    near = scene.nearest(_beams(data.rows, data.azimuth, data.elevation))[0]
+    return ranged(near, REACH, data.noise, draw)
 
 
 def way(scene: Street, length: int) -> Float[np.ndarray, "l 4"]:

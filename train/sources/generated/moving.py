@@ -39,7 +39,7 @@ def moving(data: Video, train: bool) -> Generated:
 
     def make(data, part, row) -> Record:
         words = (Word.VIDEO, data.seed, part, row)
-        first = chosen(rng(*words), pictures, data.digits)
+        first = rng(*words).integers(0, len(pictures), data.digits)  # as in `at`
         label = int(labels[first[0]]) if alone else -1
 
         def at(times):
@@ -82,7 +82,7 @@ def _acting(
 
     def make(data, part, row) -> Record:
         draw = rng(Word.ACTION, data.seed, part, row)
-        first = int(chosen(draw, pictures, 1)[0])
+        first = int(draw.integers(0, len(pictures), 1)[0])
         action = int(draw.integers(len(ACTIONS)))
         event, label = planted(row, action)
         acting = act(pictures[first], data.size, data.frames, action, draw, event)
@@ -113,19 +113,6 @@ def digit_pictures(
     return pictures, np.array([record.label for record in found])
 
 
-def bounce(
-    start: Float[np.ndarray, "*b"], speed: Float[np.ndarray, "*b"], room: float
-) -> Float[np.ndarray, "*b"]:
-    """Where a point that left 0 <= start <= room is, reflected at both walls.
-
-    A triangle wave of the way gone, so a frame needs none of those before it.
-    """
-    if room <= 0:
-        return np.zeros(np.broadcast_shapes(np.shape(start), np.shape(speed)))
-    way = np.mod(start + speed, 2 * room)
-    return np.where(way > room, 2 * room - way, way)
-
-
 def moving_digits(
     pictures: UInt8[np.ndarray, "n h w"],
     size: int,
@@ -142,7 +129,7 @@ def moving_digits(
     """
     frames = np.zeros((len(times), size, size), np.uint8)
     boxes = np.empty((len(times), digits, 4), np.float32)
-    for k, index in enumerate(chosen(draw, pictures, digits)):
+    for k, index in enumerate(draw.integers(0, len(pictures), digits)):
         picture = enlarged(pictures[index], size * 7 // 16, size)
         angle, speed = draw.uniform(0, 2 * np.pi), draw.uniform(0.03, 0.08) * size
         room = size - np.array(picture.shape, float)
@@ -175,9 +162,11 @@ def bounced(
     way: Float[np.ndarray, "f 2"],
     room: Float[np.ndarray, "2"],
 ) -> Float[np.ndarray, "f 2"]:
-    """Top and left after these ways down and to the right."""
-    axes = (bounce(start[..., i], way[..., i], float(room[i])) for i in (0, 1))
-    return np.stack([*axes], -1)
+    """Top and left after these ways down and to the right, from 0 <= start <= room,
+    reflected at the walls: a triangle wave, so a frame needs none of those before."""
+    there = np.where(room > 0, room, 1)  # in no room nothing moves
+    at = np.mod(start + way, 2 * there)
+    return np.where(room > 0, np.where(at > there, 2 * there - at, at), 0)
 
 
 def drawn_into(
@@ -198,11 +187,6 @@ def drawn_into(
     return boxes
 
 
-def chosen(draw: np.random.Generator, pictures: np.ndarray, digits: int) -> np.ndarray:
-    """Which pictures move; the first draw of a clip."""
-    return draw.integers(0, len(pictures), digits)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Action:
     """A digit that sets out in one of eight directions, slowly or fast.
@@ -219,7 +203,7 @@ class Action:
     velocity: Float[np.ndarray, "2"]
     event: Event = "none"
     when: float = np.inf
-    leap: Float[np.ndarray, "2"] | None = None
+    leap: Float[np.ndarray, "2"] | tuple[float, float] = (0.0, 0.0)
 
     def at(
         self, times: Float[np.ndarray, "f"], size: int
@@ -230,8 +214,7 @@ class Action:
             times = np.where(late, 2 * self.when - times, times)
         places = bounced(self.start, self.velocity * times[:, None], self.room)
         if self.event == "jump":
-            leap = np.where(late[:, None], 0.0 if self.leap is None else self.leap, 0.0)
-            places = bounced(places, leap, self.room)
+            places = bounced(places, np.where(late[:, None], self.leap, 0.0), self.room)
         if self.event == "vanish":
             places[late] = np.nan
         frames = np.zeros((len(times), size, size), np.uint8)

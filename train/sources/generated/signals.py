@@ -50,15 +50,16 @@ class Generated(Source):
 def sensor_window(data: Series, part: int, row: int) -> Record:
     """A series of one window, and its truth."""
     draw = rng(Word.SERIES, data.seed, part, row)
-    how = (data.missing, data.spikes, data.noise)
-    truth, measured = sensor_series(data.length, data.channels, draw, *how)
+    truth = sensor_series(data.length, data.channels, draw)
+    measured = poorly(truth, draw, data)
     return Record(measured, more={"truth": truth.astype(np.float32)})
 
 
 def noisy_phantom(data: Volumes, part: int, row: int) -> Record:
     """A volume, and its truth without noise."""
     draw = rng(Word.VOLUME, data.seed, part, row)
-    truth, measured = phantom(data.size, draw, data.noise)
+    truth, _ = anatomy(data.size, draw)
+    measured = truth + data.noise * draw.standard_normal(data.size)
     values = measured.astype(np.float32)[..., None]
     return Record(values, more={"truth": truth[..., None]})
 
@@ -100,19 +101,11 @@ def tones(data: Audio, train: bool) -> Generated:
 
 
 def sensor_series(
-    length: int,
-    channels: int,
-    draw: np.random.Generator,
-    missing: float = 0.1,
-    spikes: float = 0.01,
-    noise: float = 0.1,
-) -> tuple[Float[np.ndarray, "t c"], Float[np.ndarray, "t c"]]:
-    """(truth, measured): what a few sensors on one machine would give.
-
-    The truth is a fundamental with two harmonics, 2 to 6 periods long in the window,
-    that every channel mixes in its own proportion and phase, and a slow drift (AR(1),
-    smoothed). Measured: see `poorly`.
-    """
+    length: int, channels: int, draw: np.random.Generator
+) -> Float[np.ndarray, "t c"]:
+    """What a few faultless sensors on one machine would give: a fundamental with two
+    harmonics, 2 to 6 periods long in the window, that every channel mixes in its own
+    proportion and phase, and a slow drift (AR(1), smoothed)."""
     t = np.arange(length) / length
     pace = draw.uniform(2, 6)
     truth = np.zeros((length, channels))
@@ -128,26 +121,21 @@ def sensor_series(
     places = np.linspace(0, knots - 1, length)
     low = places.astype(int).clip(max=knots - 2)
     weight = (1 - np.cos(np.pi * (places - low)))[:, None] / 2
-    truth += 0.3 * ((1 - weight) * drift[low] + weight * drift[low + 1])
-    return truth, poorly(truth, draw, missing, spikes, noise)
+    return truth + 0.3 * ((1 - weight) * drift[low] + weight * drift[low + 1])
 
 
 def poorly(
-    truth: Float[np.ndarray, "t c"],
-    draw: np.random.Generator,
-    missing: float,
-    spikes: float,
-    noise: float,
+    truth: Float[np.ndarray, "t c"], draw: np.random.Generator, data: Series
 ) -> Float[np.ndarray, "t c"]:
-    """What a poor sensor makes of a series: white noise of this standard deviation,
-    spikes of 4 to 12 for the share `spikes`, and NaN in bursts of about 12 samples for
-    the share `missing`."""
-    measured = truth + noise * draw.standard_normal(truth.shape)
-    wild = draw.random(truth.shape) < spikes
+    """What a poor sensor makes of a series: white noise of the data's `noise`, spikes
+    of 4 to 12 for the share `spikes`, and NaN in bursts of about 12 samples for the
+    share `missing`."""
+    measured = truth + data.noise * draw.standard_normal(truth.shape)
+    wild = draw.random(truth.shape) < data.spikes
     sign = np.where(draw.random(truth.shape) < 0.5, -1, 1)
     measured += wild * sign * draw.uniform(4, 12, truth.shape)
     length, channels = truth.shape
-    measured[bursts(length, channels, missing, 12.0, draw)] = np.nan
+    measured[bursts(length, channels, data.missing, 12.0, draw)] = np.nan
     return measured
 
 
@@ -196,22 +184,12 @@ class Body:
         return self.center + self.turn @ (self.radii * draw.uniform(-0.5, 0.5, 3))
 
 
-def phantom(
-    shape: tuple[int, int, int], draw: np.random.Generator, noise: float = 0.03
-) -> tuple[Float[np.ndarray, "d h w"], Float[np.ndarray, "d h w"]]:
-    """(truth, measured): nested ellipsoids as in a Shepp-Logan phantom, 0 outside.
-
-    A shell, within it a body, and two to four inclusions within that, each turned at
-    random; intensities from 0 to 1, and white noise on all of it.
-    """
-    truth = anatomy(shape, draw)[0]
-    return truth, truth + noise * draw.standard_normal(shape)
-
-
 def anatomy(
     shape: tuple[int, int, int], draw: np.random.Generator
 ) -> tuple[Float[np.ndarray, "d h w"], Body]:
-    """(intensities, the body in them) of a phantom."""
+    """(intensities from 0 to 1, the body in them) of nested ellipsoids as in a
+    Shepp-Logan phantom, 0 outside: a shell, within it a body, and two to four
+    inclusions within that, each turned at random."""
     axes = [(np.arange(n) - (n - 1) / 2) * 2 / n for n in shape]
     place = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
     truth = np.zeros(shape)
@@ -275,9 +253,13 @@ def scene(
             center = distance * np.array([np.cos(bearing), np.sin(bearing), 0])
             center[2] = size[2] / 2 - height
             near = np.minimum(near, hit(beams, center, size, yaw))
-    far = near > reach
-    near = near + noise * draw.standard_normal(near.shape)
-    return np.where(far, np.nan, np.maximum(near, 0.1))
+    return ranged(near, reach, noise, draw)
+
+
+def ranged(near, reach, noise, draw):
+    """Metres that are measured, 0.1 at least; NaN beyond the reach."""
+    measured = near + noise * draw.standard_normal(near.shape)
+    return np.where(near > reach, np.nan, np.maximum(measured, 0.1))
 
 
 def hit(beams, center, size, yaw):

@@ -33,9 +33,8 @@ def strokes(data: Series, train: bool) -> Generated:
         if small:
             picture = ndimage.zoom(picture, LARGE, order=1)
         truth = gesture(picture, data.length)
-        measured = poorly(truth, draw, data.missing, data.spikes, data.noise)
         more = {"truth": truth.astype(np.float32)}
-        return Record(measured, label=int(labels[row]), more=more)
+        return Record(poorly(truth, draw, data), label=int(labels[row]), more=more)
 
     count = min(data.examples if train else data.examples // 8, len(pictures))
     source = Generated(data, train, make, count, tuple("0123456789"))

@@ -16,7 +16,8 @@ from train.sources.generated.signals import TRAIN, rng
 from vqdit.tokenizer import Boxes
 
 MANY = {"examples": 112, "threads": 0}
-BEAMS = (8, 128), (-25.0, 3.0)
+BEAMS = Ranges(name="driving", rows=8, azimuth=128, noise=0.0)
+PLACES = BEAMS.rows, BEAMS.azimuth, BEAMS.elevation
 CLEAR = {"length": 9, "channels": 4, "missing": 0.0, "spikes": 0.0, "cleaning": None}
 
 
@@ -70,7 +71,7 @@ def test_the_lidar_measures_what_the_camera_sees_ahead():
     checked = 0
     for i, scene in enumerate(scenes(60)):
         _, boxes = picture(scene, 64, rng(1, i))
-        ranges = sweep(scene, *BEAMS, 0.0, rng(2, i))
+        ranges = sweep(scene, BEAMS, rng(2, i))
         assert ranges[-1].min() < 10, "the road is near below"
         for box in boxes[boxes[:, 4] >= 0][:1]:
             middle = np.arctan((1 - box[0] - box[2]) * np.tan(driving.VIEW / 2))
@@ -94,7 +95,7 @@ def test_the_way_says_how_the_car_stands_and_what_is_ahead_of_it():
         steps = np.hypot(*np.diff(track[:, :2], axis=0).T)
         np.testing.assert_allclose(steps, scene.speed * 2 / 8, atol=1e-9)
         # Walls: the lidar has the way's place on the road, and its heading.
-        ranges = sweep(scene, *BEAMS, 0.0, rng(0))[0]
+        ranges = sweep(scene, BEAMS, rng(0))[0]
         left = scene.things[-1].center[1] * np.cos(scene.heading)
         assert np.nanmin(ranges[16:48]) == pytest.approx(left - 0.2, abs=1.5)
         straight = [
@@ -121,7 +122,7 @@ def test_camera_and_lidar_see_where_the_car_stands_and_whither_it_turns():
                 asides.append(scene.aside)
             if len(left) and len(right) and abs(scene.aside) < 1:
                 middles.append((left.max() + 64 + right.min(), scene.heading))
-        ahead = sweep(scene, *BEAMS, 0.0, rng(0))[0, 40:88]  # to 67 degrees either way
+        ahead = sweep(scene, BEAMS, rng(0))[0, 40:88]  # to 67 degrees either way
         far = np.flatnonzero(np.isnan(ahead))
         if len(far):
             ends.append(far.mean() - 24)
@@ -190,10 +191,10 @@ def test_boxes_are_mirrored_with_their_picture():
 
 def test_a_sweep_is_what_its_points_are_projected_to():
     for i, scene in enumerate(scenes(5)):
-        ranges = sweep(scene, *BEAMS, 0.0, rng(0, i))
-        beams = driving._beams(*BEAMS[0], BEAMS[1])
+        ranges = sweep(scene, BEAMS, rng(0, i))
+        beams = driving._beams(*PLACES)
         points = (beams * np.nan_to_num(ranges)[..., None]).reshape(-1, 3)
-        image, _ = projected(np.pad(points, [(0, 0), (0, 1)]), *BEAMS[0], BEAMS[1])
+        image, _ = projected(np.pad(points, [(0, 0), (0, 1)]), *PLACES)
         np.testing.assert_allclose(image[..., 0], np.nan_to_num(ranges), rtol=1e-5)
 
 

@@ -12,15 +12,16 @@ from train.sources.generated.moving import (
     FREE,
     SPEEDS,
     act,
-    bounce,
-    chosen,
+    bounced,
     digit_pictures,
     moving_digits,
 )
 from train.sources.generated.signals import (
+    TRAIN,
     bursts,
     hit,
-    phantom,
+    noisy_phantom,
+    poorly,
     random_rotation,
     rng,
     scene,
@@ -36,8 +37,9 @@ def test_a_bouncing_point_is_that_of_a_simulation():
         at += speed
         if not 0 <= at <= room:
             at, speed = (2 * room - at if at > room else -at), -speed
-    np.testing.assert_allclose(bounce(4.0, 3.0 * np.arange(30), room), way)
-    assert (bounce(np.array([0.0]), np.array([5.0]), 0.0) == 0).all()
+    ways = np.stack([3.0 * np.arange(30)] * 2, -1)
+    found = bounced(np.array([4.0, 0.0]), ways, np.array([room, 0.0]))
+    np.testing.assert_allclose(found.T, [way, np.zeros(30)])
 
 
 def ink(n: int = 5, side: int = 6) -> np.ndarray:
@@ -49,7 +51,7 @@ def ink(n: int = 5, side: int = 6) -> np.ndarray:
 def test_digits_move_within_the_frame_and_their_boxes_hold_their_ink():
     for i in range(20):
         frames, boxes = moving_digits(ink(), 32, np.arange(40.0), 1, rng(i))
-        first = chosen(rng(i), ink(), 1)[0]
+        first = rng(i).integers(0, len(ink()), 1)[0]
         assert frames.shape == (40, 32, 32) and frames.dtype == np.uint8
         for frame, box in zip(frames, boxes[:, 0] * 32, strict=True):
             x0, y0, x1, y1 = np.round(box).astype(int)
@@ -160,8 +162,8 @@ def test_gaps_have_their_share_and_their_length():
 
 
 def test_measured_series_are_the_truth_plus_what_was_said():
-    made = [sensor_series(256, 3, rng(1, i), noise=0.1) for i in range(200)]
-    truth, measured = (np.stack(part) for part in zip(*made, strict=True))
+    truth = np.stack([sensor_series(256, 3, rng(1, i)) for i in range(200)])
+    measured = np.stack([poorly(x, rng(2, i), Series()) for i, x in enumerate(truth)])
     error = measured - truth
     known = np.isfinite(error)
     assert abs((~known).mean() - 0.1) < 0.01
@@ -171,21 +173,22 @@ def test_measured_series_are_the_truth_plus_what_was_said():
     np.testing.assert_allclose(quiet.std(), 0.1, rtol=0.01)
     # Smooth: linear interpolation from every fourth sample would be nearly right.
     assert abs(truth[:, 2:-2] - (truth[:, :-4] + truth[:, 4:]) / 2).max() < 0.5
-    clean, same = sensor_series(256, 3, rng(1, 0), 0.0, 0.0, 0.0)
-    np.testing.assert_array_equal(clean, same)
+    faultless = Series(missing=0.0, spikes=0.0, noise=0.0)
+    np.testing.assert_array_equal(poorly(truth[0], rng(1), faultless), truth[0])
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 16), (8, 20, 12)])
 def test_phantoms_are_nested_bodies_in_empty_space(shape):
     for i in range(5):
-        truth, measured = phantom(shape, rng(i), noise=0.05)
+        record = noisy_phantom(Volumes(size=shape, noise=0.05), TRAIN, i)
+        measured, truth = record.values[..., 0], record.more["truth"][..., 0]
         assert truth.shape == shape and truth.min() == 0 and 0.8 <= truth.max() <= 1
         assert truth[0, 0, 0] == truth[-1, -1, -1] == 0
         assert 0.1 < (truth > 0).mean() < 0.6
         assert len(np.unique(truth)) >= 3
         np.testing.assert_allclose((measured - truth).std(), 0.05, rtol=0.1)
-    again, _ = phantom(shape, rng(4), noise=0.05)
-    np.testing.assert_array_equal(again, truth)
+    again = noisy_phantom(Volumes(size=shape), TRAIN, 4).more["truth"]
+    np.testing.assert_array_equal(again[..., 0], truth)
 
 
 def test_a_street_without_boxes_in_the_way_has_the_ground_of_geometry():
@@ -215,7 +218,7 @@ def test_each_beam_is_measured_with_a_noise_of_its_own():
 
 def test_a_drift_spreads_as_much_at_its_end_as_at_its_start():
     """Four standard errors of the ratio of two variances, of 20,000 channels each."""
-    truth, _ = sensor_series(64, 20_000, rng(3), 0.0, 0.0, 0.0)
+    truth = sensor_series(64, 20_000, rng(3))
     assert abs(truth[-1].var() / truth[0].var() - 1) < 4 * (2 * 2 / 20_000) ** 0.5
 
 
