@@ -1392,7 +1392,7 @@ def test_what_cannot_be_compressed_is_one_line(bundles, tmp_path, capsys, monkey
         ([good, image, out, "--books=4"], "--books=4: the tokenizer has 3 books"),
         ([good, image, out, "--overlap=4"], "--overlap=4: write 0 to 3"),
         ([good, image, out, "--peak=0.5"], "--peak=0.5: of sounds, write a level"),
-        ([good, image, out, "--workdir=x"], "--workdir is no option"),
+        ([good, image, out, "--workdir=x"], "--workdir is of the counts: write --fit"),
         ([good, image, out, "--boks=2"], "did you mean --books"),
         ([good, "--fit"], "which experiment"),
     ):

@@ -187,7 +187,7 @@ def reported(monkeypatch, train, test, data=None, most=None, seen=("ab", "ab")):
     for name in ("value_histogram", "example_picture", "augmented_picture"):
         monkeypatch.setattr(program, name, draw(name))
     monkeypatch.setattr(program.pictures, "bar_plot", draw("bar_plot"))
-    monkeypatch.setattr(program.pictures, "png", lambda picture: b"PNG " + picture)
+    monkeypatch.setattr(program, "png", lambda picture: b"PNG " + picture)
     report, plots = inspect(data or Images(size=8), most)
     assert asked == [(True, most), (False, most)]
     return report, plots, drawn

@@ -435,7 +435,9 @@ class Heard:
 
     def __init__(self, kind, shape, rate=0.0, **more):
         signal = {"kind": kind, "shape": shape, "rate": rate} | more
-        self.contract = type("Contract", (), {"preparation": (), "scale": (), **signal})
+        self.contract = type(
+            "Contract", (), {"preparation": (), "scale": (), "names": (), **signal}
+        )
 
 
 def test_a_recording_is_its_middle_or_has_silence_around(tmp_path):
