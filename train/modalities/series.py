@@ -15,6 +15,7 @@ from train.modalities.files.recordings import (
     time_and_names,
     write_recording,
 )
+from train.modalities.files.separated import is_number
 from train.modalities.files.stored import percent
 from train.modalities.files.tables import read_columns
 from train.modalities.modality import EightOrMore, Modality
@@ -175,7 +176,8 @@ class Series(Modality):
 
     def new(self, values, rate, names=()):
         names = list(names or self.columns)
-        extra = time_and_names(None, names)
+        # A CSV's first row of numbers would be read as values.
+        extra = time_and_names(None, [] if all(map(is_number, names)) else names)
         if self.time:  # a file without that column would not be read again
             names = names or [f"channel_{c}" for c in range(self.channels)]
             extra = time_and_names(0.0, [self.time, *names])

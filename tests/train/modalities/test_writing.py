@@ -162,9 +162,37 @@ def test_what_a_process_of_this_number_had_begun_goes_where_there_are_no_locks(
         raise OSError(errno.EBADF, "no locks here")
 
     monkeypatch.setattr(writing.fcntl, "flock", unknown)
-    host, number = socket.gethostname(), os.getpid()
-    for each in (f".cache.{host}.{number}.0.new", f".cache.{host}.12.new"):
+    mine = f"{socket.gethostname()}.{os.getpid()}.0.new"
+    # Of another number, and of this in another container: they may be alive.
+    kept = [f".cache.{socket.gethostname()}.12.new", f".other.{mine}"]
+    for each in (f".cache.{mine}", *kept):
         (tmp_path / each / "part").mkdir(parents=True)
     write_folder(tmp_path / "cache", {"a": b"1"})
-    found = sorted(p.name for p in tmp_path.iterdir())
-    assert found == [f".cache.{host}.12.new", "cache"]  # which may be alive
+    assert sorted(p.name for p in tmp_path.iterdir()) == [*kept, "cache"]
+
+
+def test_what_may_not_be_removed_keeps_nothing_else(tmp_path, monkeypatch):
+    """As where all may write, and each remove what is their own."""
+    names = [f".{name}.{socket.gethostname()}.12.3.new" for name in "ab"]
+    for name in names:
+        (tmp_path / name).touch()
+    order = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(order))
+    unlink = Path.unlink
+
+    def refused(path, **how):
+        if path == order[0]:
+            raise PermissionError(errno.EPERM, "not yours")
+        unlink(path, **how)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    write_bytes(tmp_path / "c", b"1")
+    assert sorted(os.listdir(tmp_path)) == [names[0], "c"]
+
+
+def test_what_is_raised_while_a_folder_is_written_is_said_as_it_is(tmp_path):
+    with pytest.raises(FileExistsError, match="part"):
+        with new_folder(tmp_path / "cache") as fresh:
+            for _ in range(2):
+                (fresh / "part").mkdir()
+    assert not list(tmp_path.iterdir())

@@ -81,6 +81,9 @@ def test_channels_are_called_as_the_columns_of_files_are(tmp_path):
     assert units.names == ("hot", "cold")
     (drawn,) = contents(Series.of(2), rows[None], units)
     assert drawn.startswith(b"hot,cold\n")
+    # A Parquet file's may be numbers, which a CSV would have as its first values.
+    (drawn,) = contents(Series.of(2), rows[None], Units(names=("0", "1")))
+    assert drawn.count(b"\n") == len(rows)
     np.savetxt(path, rows, "%.3f", ",")  # which does not say
     assert not fresh(data, True).names
     chosen = dataclasses.replace(data, columns=("cold", "hot")).preparation

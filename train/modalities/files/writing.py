@@ -107,15 +107,20 @@ def becoming(path: Path, folder: bool = False) -> Iterator[Path]:
     it. It goes in the end where it was not, and where its process is killed by the next
     one of this machine that writes into the same folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    begins = f".{path.name[:40]}.{socket.gethostname()}.{os.getpid()}."
     with contextlib.suppress(OSError):  # who may not look may still write
-        _sweep(path.parent)
+        for left in _sweep(path.parent) - LIVING:
+            if left.name.startswith(begins):
+                _remove(left)
     for number in COUNT:
-        name = f".{path.name[:40]}.{socket.gethostname()}.{os.getpid()}.{number}.new"
-        fresh = path.with_name(name)
+        fresh = path.with_name(f"{begins}{number}.new")
         LIVING.add(fresh)
-        with contextlib.suppress(FileExistsError), contextlib.ExitStack() as last:
+        with contextlib.ExitStack() as last:
             last.callback(LIVING.discard, fresh)
-            fresh.mkdir() if folder else fresh.touch(exist_ok=False)
+            try:
+                fresh.mkdir() if folder else fresh.touch(exist_ok=False)
+            except FileExistsError:
+                continue
             ours = last.enter_context(_owned(fresh))
             if ours is False or not fresh.exists():
                 continue  # it was swept away before it was owned
@@ -125,17 +130,24 @@ def becoming(path: Path, folder: bool = False) -> Iterator[Path]:
 
 
 @functools.cache
-def _sweep(folder: Path) -> None:
+def _sweep(folder: Path) -> set[Path]:
     """Removes, once, what processes of this machine that were killed had begun in the
-    folder: locks on a shared disk are not seen by other machines. Where a disk knows
-    none, what one of this process's number had, as in a container at every start."""
-    host = re.escape(socket.gethostname())
+    folder: locks on a shared disk are not seen by other machines.
+
+    Returns what processes of this one's number had begun where a disk knows no locks:
+    of the container before this one, or of another one of the same host name, which may
+    live. So it goes when the same file or folder is written again, not before.
+    """
+    host, unknown = re.escape(socket.gethostname()), set()
     for path in folder.iterdir():
         found = re.fullmatch(rf"\..*\.{host}\.(\d+)(\.\d+)?\.new", path.name)
         if found and path not in LIVING:
-            with _owned(path) as ours:
-                if ours or (ours is None and int(found[1]) == os.getpid()):
+            with contextlib.suppress(OSError), _owned(path) as ours:
+                if ours:
                     _remove(path)
+                elif ours is None and int(found[1]) == os.getpid():
+                    unknown.add(path)
+    return unknown
 
 
 def _remove(path: Path) -> None:
