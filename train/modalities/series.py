@@ -268,12 +268,14 @@ class Series(Modality):
     def changes(self, findings):
         """What cleaning changed, a line each, channel by channel in its own unit."""
         how, channels = self.cleaning or UNCLEANED, ",".join(findings["channels"])
+        bare = findings["channels"] == [f"channel {c}" for c in range(self.channels)]
         for found in findings.get("called_otherwise", ()):
             others = ", ".join(found["channels"])
+            named = ",".join(found["channels"]) if bare else channels
             count = f"{found['recordings']} of {findings['recordings']}"
             yield (
                 f"recordings of {others} are taken for {channels}, column by column: "
-                f"{count}; data.columns={channels} takes those of these names"
+                f"{count}; data.columns={named} takes those of these names"
             )
         done = {"clip": "clipped to that", "missing": "taken for missing"}
         for c, name in enumerate(findings["channels"]):

@@ -347,6 +347,10 @@ def test_recordings_of_other_columns_are_told(tmp_path, caplog):
     chosen = fresh(over(tmp_path, columns=("x", "y")), True)
     assert "called_otherwise" not in chosen.findings
     assert "column by column" not in caplog.text
+    np.savetxt(tmp_path / "0.csv", recording(50)[:, :2], "%.3f", ",")
+    fresh(over(tmp_path), True)
+    told = "recordings of y, x are taken for channel 0,channel 1, column by column: "
+    assert told + "2 of 4; data.columns=y,x takes those" in caplog.text
 
 
 def test_what_a_file_holds_beside_what_is_coded_is_told(tmp_path):
