@@ -90,9 +90,14 @@ def test_rain_counts_and_events_are_no_outliers_of_the_rest():
     at = draw.choice(5000, 150, replace=False)
     rain[at] = draw.exponential(10, 150)
     rain[0], counts[9] = 1e4, 500  # faults
-    x = np.stack([rain, counts], 1)
+    x = np.stack([rain, counts, counts > 1], 1)
     far = beyond(x)
     assert far[0, 0] and far[9, 1] and far.sum() <= 4
+    assert not beyond(x[:, 2:], limit=4.5).any()  # events
+    coded = np.flatnonzero(rain == 0)[:20]  # an eighth of what differs
+    rain[coded] = -9999
+    assert beyond(rain[:, None])[coded].all() and outlying(rain)[coded].all()
+    rain[coded] = 0
     assert outlying(rain)[0] and outlying(rain).sum() <= 2
     far = beyond(x[:1000], window=401)
     assert far[0, 0] and far[9, 1] and far.sum() <= 5
