@@ -112,10 +112,13 @@ def becoming(path: Path, folder: bool = False) -> Iterator[Path]:
     for number in COUNT:
         name = f".{path.name[:40]}.{socket.gethostname()}.{os.getpid()}.{number}.new"
         fresh = path.with_name(name)
-        LIVING.add(fresh)
-        with contextlib.suppress(FileExistsError), contextlib.ExitStack() as last:
+        with contextlib.ExitStack() as last:
+            LIVING.add(fresh)
             last.callback(LIVING.discard, fresh)
-            fresh.mkdir() if folder else fresh.touch(exist_ok=False)
+            try:
+                fresh.mkdir() if folder else fresh.touch(exist_ok=False)
+            except FileExistsError:
+                continue
             ours = last.enter_context(_owned(fresh))
             if ours is False or not fresh.exists():
                 continue  # it was swept away before it was owned
