@@ -96,7 +96,7 @@ def train(
             loss="nonadversarial_loss" if experiment.adversarial else "loss",
             figures=reconstruction_figures(experiment, jax.eval_shape(init)),
         )
-        fits(experiment, init, TOKENIZER_RULES, heldout)
+        fits(experiment, init, TOKENIZER_RULES, heldout, start.waits)
     latents = len(open_examples(data, True)) * grid_size(experiment)
     quantizer: Any = model.quantizer  # there is one that waits
     most = max(quantizer.code_counts) if start.waits else 0

@@ -85,6 +85,7 @@ def tokenizer(quantizer, **changes):
 # The window is so short that codes die and are revived within the run.
 EMA = EMAVectorQuantizer(CODES, 2, start="kmeans", window=512)
 GRADIENT = VectorQuantizer(CODES, 2, start="kmeans", window=512)
+STILL = GRADIENT.clone(revive="none")  # may be at a rate of 0
 
 
 def dit(kind, tokenizer_dir, **changes):
@@ -171,6 +172,15 @@ def test_kmeans_sets_the_codebook_and_quantizing_begins(trained):
     assert bool(codec.variables["codebook"]["quantizer"]["ready"])
     assert len(np.unique(q.codes)) > 2
     np.testing.assert_array_equal(codec.decode(q.codes), codec.decode(q.latents))
+
+
+def test_kmeans_makes_a_codebook_of_a_network_that_stays_as_it_is(one_device, tmp_path):
+    """Such as one that `init` brings: at a rate of 0 for all there is that to learn."""
+    still = {"optimizer.rates": ((".", 0.0),), "run.steps": 4}
+    codec = stage_one.train(replaced(tokenizer(STILL), still), tmp_path / "made")
+    assert bool(codec.variables["codebook"]["quantizer"]["ready"])
+    x = whole(DATA, train=False)["x"] / np.float32(127.5) - 1
+    assert len(np.unique(codec.encode(x).codes)) > 2
 
 
 def test_contract_statistics_are_those_of_the_training_set(trained):
@@ -748,12 +758,15 @@ def test_rates_of_no_parameter_are_refused_before_the_folder_is_taken(
     none = (("decodr", 0.0),), "^optimizer.rates: 'decodr' is in the path of no param"
     twice = (("bias", 0.5), ("bias", 0.1)), "'bias' is in the path of no parameter that"
     frozen = ((".", 0.0),), "optimizer.rates: 0 is the factor of every parameter"
-    critic = PatchDiscriminator(channels=8, layers=1)
+    critic, still = (
+        PatchDiscriminator(channels=8, layers=1),
+        STILL.clone(start="normal"),
+    )
     judged = Adversarial(discriminator=critic, optimizer=AdamW(rates=none[0]))
     cases = [
         (stage_one, tokenizer(EMA), none),
         (stage_one, tokenizer(EMA), twice),
-        (stage_one, tokenizer(GRADIENT.clone(revive="none")), frozen),
+        (stage_one, tokenizer(still), frozen),
         (
             stage_one,
             tokenizer(EMA, adversarial=judged),

@@ -164,6 +164,8 @@ class Transfer:
         if not isinstance(new, DiT):
             return
         changed = {n: pair for n, pair in diff(old, new).items() if not FREE(n)}
+        if new.depth < old.depth:  # of more it is said which start new
+            changed["depth"] = old.depth, new.depth
         if "rotary" in new.positions and old.axes != new.axes:
             changed["positions, axes of all"] = old.axes, new.axes
         for name, (was, now) in changed.items():

@@ -87,17 +87,20 @@ def fits(
     init: Callable[[], TrainState],
     rules: Rules,
     heldout: HeldOut | None = None,
+    waits: bool = False,
 ) -> None:
     """Raises BadInput, with nothing written or computed, for a state that cannot be
     made, or that the mesh does not divide, for rates at which nothing would be learned,
-    for a package that the log needs and is not there, and what `HeldOut.check` does."""
+    for a package that the log needs and is not there, and what `HeldOut.check` does.
+
+    waits: whether k-means makes a codebook, which takes no rate either."""
     if experiment.run.wandb and hosts.first():  # who alone reports
         wandb_package(experiment.run.wandb)
     state = jax.eval_shape(init)
     factors = factors_of(experiment.optimizer.rates, state.params)
     # A codebook of averages is learned without a rate.
     averages = [path for path in flatten_dict(state.stats) if path[-1] == "sums"]
-    if not averages and not any(jax.tree.leaves(factors)):
+    if not (averages or waits or any(jax.tree.leaves(factors))):
         raise BadInput(
             "optimizer.rates: 0 is the factor of every parameter, and nothing would be "
             "learned; write one above 0 for what is to be trained"

@@ -153,6 +153,13 @@ def test_what_is_swept_before_it_is_owned_is_begun_again(tmp_path, monkeypatch):
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"1"] and taken
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_its_writer_finds_there_already_is_the_writers_to_say(folder, tmp_path):
+    with pytest.raises(FileExistsError), becoming(tmp_path / "a", folder) as fresh:
+        fresh.touch(exist_ok=False) if not folder else fresh.mkdir()
+    assert not [*tmp_path.iterdir()]
+
+
 def test_what_a_process_of_this_number_had_begun_goes_where_there_are_no_locks(
     tmp_path, monkeypatch
 ):

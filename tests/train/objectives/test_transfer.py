@@ -352,6 +352,19 @@ def test_blocks_are_the_bundles_scanned_or_one_by_one(scan, own, tmp_path):
             )
 
 
+def test_blocks_that_stay_behind_are_spoken_of(tmp_path, capsys):
+    old = toys.any_to_any()
+    module = old.module.clone(depth=2)
+    params = toys.drawn(module, *_example(module)[1:])["params"]
+    save(tmp_path / "old", Generator(module, params, old.processes, old.tokenizers))
+    for depth, told in ((1, "model.depth: 2 in "), (2, "")):
+        model = module.clone(depth=depth)
+        shapes = dict(jax.eval_shape(model.init, *_example(model)))
+        assert Transfer(str(tmp_path / "old"), model).check(shapes) == []
+        said = capsys.readouterr().err
+        assert said.startswith(f"init: {told}") if told else not said
+
+
 def test_what_computes_otherwise_with_the_same_parameters_is_spoken_of(
     tmp_path, capsys
 ):
