@@ -193,7 +193,7 @@ def test_stage_one_hands_on_what_it_opens(monkeypatch, tmp_path):
         ("share_statistics", DIGITS),
         ("build_step", KMEANS, start),
         ("reconstruction_figures", KMEANS, shapes),
-        ("fits", KMEANS, told[2], TOKENIZER_RULES, heldout),
+        ("fits", KMEANS, told[2], TOKENIZER_RULES, heldout, start.waits),
         ("claimed", folder, KMEANS, "force", "reschedule"),
         ("keep_statistics", DIGITS, folder, {"write": True}),
         ("launch", *told, how),
