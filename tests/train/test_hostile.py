@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import shutil
 import zipfile
@@ -346,7 +347,10 @@ def test_priors(sound, tmp_path):
     for _ in range(CASES):
         path.write_bytes(hostile.bytes_of(whole, source))
         hostile.refused(read, BadInput)
-    zipped(path, {"book_0.npy": bytes(2**30)})  # a megabyte
+    head = io.BytesIO()
+    of = {"descr": "<i8", "fortran_order": False, "shape": (2**27,)}
+    np.lib.format.write_array_header_1_0(head, of)
+    zipped(path, {"book_0.npy": head.getvalue() + bytes(2**30)})  # a megabyte
     assert "too large" in hostile.refused(read, BadInput)
     with np.load(sound / "prior.npz") as arrays:
         arrays = dict(arrays)
