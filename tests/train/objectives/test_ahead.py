@@ -85,8 +85,10 @@ def test_a_train_step_compiles_for_a_pod(words):
     found = json.loads(done.stdout)
     assert found["devices"].startswith("4 TPU v5 lite")
     sent = {name: row["bytes"] for name, row in found["collectives"].items()}
-    # Less than the parameters and their gradients, three times over: no activation.
-    assert 0 < sum(sent.values()) < 3 * 4 * found["parameters"]
+    # Less than the parameters and their gradients, three times over, and by Muon the
+    # averages that it makes orthogonal: no activation.
+    times = 4 if "--config=spoken_written" in words else 3
+    assert 0 < sum(sent.values()) < times * 4 * found["parameters"]
     assert sent["all-gather"] > 0
     assert found["kernels"] >= (2 if "--config=imagenet_dit" in words else 0)
     needed = found["chip_bytes"]
