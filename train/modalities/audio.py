@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from train.errors import BadInput, Unreadable
-from train.modalities.draws import Version, Word
+from train.modalities.draws import Word
 from train.modalities.files import dropped
 from train.modalities.files.arrays import check_finite
 from train.modalities.files.sound import STEP, STEPS, decode_audio
@@ -149,7 +149,6 @@ class Audio(Modality):
         return self.crop == "random" or bool(moved)
 
     def pieces(self, records, starts, draws):
-        draws = draws or Version((), 0, len(records))
         place = np.full(len(records), 0.0 if self.crop == "start" else 0.5)
         if self.crop == "random":
             place = draws(Word.PLACE)

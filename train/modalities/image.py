@@ -169,7 +169,6 @@ class Images(Pixels):
             return super().pieces(records, starts, draws)
         # Squares have been fitted, and move nowhere.
         fit = functools.partial(fit_square, size=self.size, channels=self.channels)
-        draws = draws or Version((), 0, len(records))
         return [functools.partial(fit, place=at) for at in draws(Word.PLACE).tolist()]
 
     def cut(self, records, starts, draws):

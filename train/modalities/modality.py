@@ -8,7 +8,7 @@ import numpy as np
 
 from train.errors import Unreadable
 from train.modalities.coded import Coded
-from train.modalities.draws import Draws
+from train.modalities.draws import Draws, Version
 from train.modalities.files.stored import File, stem_of
 from train.modalities.record import Batch, Record
 from train.modalities.settings import DataSettings
@@ -168,18 +168,23 @@ class Modality(DataSettings, Coded):
         return (0,)
 
     def pieces(
-        self, records: Sequence[Record], starts: Sequence[int], draws: Draws | None
+        self, records: Sequence[Record], starts: Sequence[int], draws: Draws
     ) -> Sequence[Callable[[np.ndarray], np.ndarray]]:
         """For each record what cuts an example out of its values, and out of what else
-        is shaped like them. draws: of augmentation; None: as they are evaluated."""
+        is shaped like them. draws: of augmentation, or the `Version` that is evaluated.
+        """
         return [lambda array: array] * len(records)
 
     def cut(
         self, records: Sequence[Record], starts: Sequence[int], draws: Draws | None
     ) -> Batch:
         """Examples (b, *shape) in their own units, under "x", what is "known" of them,
-        and as they are evaluated their "truth" where the records have one."""
-        pieces = self.pieces(records, starts, draws)
+        and as they are evaluated their "truth" where the records have one.
+
+        draws: of augmentation; None: as they are evaluated.
+        """
+        middle = Version((), 0, len(records))
+        pieces = self.pieces(records, starts, draws or middle)
 
         def stacked(arrays) -> np.ndarray:
             pairs = zip(pieces, arrays, strict=True)

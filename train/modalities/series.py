@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from train.errors import BadInput, Unreadable
-from train.modalities.draws import Draws, Version
+from train.modalities.draws import Draws
 from train.modalities.files.clocks import CALLED, Duplicates, one_clock
 from train.modalities.files.recordings import (
     read_recording,
@@ -208,7 +208,6 @@ class Series(Modality):
         return bool(self.augment and self.augment.shift)
 
     def pieces(self, records, starts, draws):
-        draws = draws or Version((), 0, len(records))
         shifts = (self.augment or SeriesAugment()).shifts(draws)
         last = [len(record.values) - self.length for record in records]
         lows = np.clip(np.asarray(starts) + shifts, 0, last).tolist()

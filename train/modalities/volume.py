@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 import numpy as np
 
 from train.errors import Unreadable
-from train.modalities.draws import Version, Word
+from train.modalities.draws import Word
 from train.modalities.files.arrays import as_flat, as_stored, one_array, with_channels
 from train.modalities.files.scans import Affine, read_nifti, write_nifti
 from train.modalities.files.stored import check_growth, percent
@@ -230,7 +230,6 @@ class Volumes(Modality):
         return not self.resize
 
     def pieces(self, records, starts, draws):
-        draws = draws or Version((), 0, len(records))
         place = np.stack([draws(Word.CORNER + axis) for axis in range(3)], -1)
         return [functools.partial(fit_volume, size=self.size, place=at) for at in place]
 
