@@ -72,7 +72,7 @@ FLAGS = {
 }
 BASE, DONE = "base", "row.json"
 # The probe's sampler. Never the best for any one tokenizer, the same for all.
-PROBE_STEPS, GUIDANCE, PROBE_SAMPLES = 16, 1.5, 500
+PROBE_STEPS, PROBE_GUIDANCE, PROBE_SAMPLES = 16, 1.5, 500
 # Figure -> (its column's title, decimals).
 COLUMNS = {
     "psnr_db": ("PSNR, dB", 2),
@@ -193,8 +193,9 @@ def row(
         leaf.size for leaf in jax.tree.leaves(codec.variables["params"])
     )
     if reference is not None:
-        how = flags.get("samples", PROBE_SAMPLES), flags.get("probe_guidance", GUIDANCE)
-        figures |= probe(codec, data, reference, workdir, flags["probe"], *how)
+        count = flags.get("samples", PROBE_SAMPLES)
+        how = flags["probe"], count, flags.get("probe_guidance", PROBE_GUIDANCE)
+        figures |= probe(codec, data, reference, workdir, *how)
     figures = finite(figures)  # or the file would be no JSON, and not be read again
     wanted = {"experiment": describe(experiment), "flags": _settings(flags)}
     write(workdir / DONE, sealed.sealed({"of": wanted, "figures": figures}))

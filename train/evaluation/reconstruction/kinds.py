@@ -20,8 +20,10 @@ from train.evaluation.reconstruction.measures import Compared, Measures
 from train.evaluation.reconstruction.pictures import clips, pictures
 from train.evaluation.reconstruction.series import series
 from train.evaluation.reconstruction.sound import sound
-from train.modalities import Batch
+from train.modalities import Batch, Modality
 from train.modalities.transforms.normalise import Normaliser
+from vqdit.trained.codec import Codec
+from vqdit.trained.judge import Judge
 
 
 def volumes(score: Measures, found: Compared) -> Evaluators:
@@ -90,10 +92,15 @@ BY_NAME: dict[str, Callable[..., Evaluators]] = {
 BASELINES = ("pictures", "series", "sweeps", "volumes")  # take what is compared, too
 
 
-def measures_of(*fields: Any, **more: Any) -> Measures:
-    """`Measures` with the evaluators of the kind of signal that its data are."""
-    score = Measures(*fields, **more)
-    kind = score.data.measures
-    beside = (score.compared(),) if kind in BASELINES else ()
-    score.evaluators = list(BY_NAME[kind](score, *beside))
+def measures_of(
+    codec: Codec,
+    data: Modality,
+    most: int | None = None,
+    baseline: bool = True,
+    judge: Judge | None = None,
+) -> Measures:
+    """How this tokenizer is scored on the kind of signal that the data are."""
+    score = Measures(codec, data, most, baseline, judge)
+    beside = (score.compared(),) if data.measures in BASELINES else ()
+    score.evaluators = list(BY_NAME[data.measures](score, *beside))
     return score

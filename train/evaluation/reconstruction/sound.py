@@ -1,5 +1,6 @@
 """Sound that comes back: understood, alike, and what it costs."""
 
+import functools
 import math
 from typing import Any
 
@@ -33,11 +34,9 @@ def sound(score: Measures) -> Evaluators:
     if judge is not None:
         score.known["judge"] = judge.protocol
         yield accuracy(judge, "x", "accuracy_originals")
-    if judge is not None and (front := module.front) is not None:
-        # What it loses by itself; it has no variables of its own.
-        alone: Any = lambda x: front.apply({}, front.apply({}, x), method="invert")
-        back = jax.jit(lambda x: alone(x).clip(-1, 1))
-        score.beside.append(lambda batch: {"front": np.asarray(back(batch["x"]))})
+    if judge is not None and module.front is not None:
+        alone = functools.partial(_there_and_back, module.front)
+        score.beside.append(lambda batch: {"front": np.asarray(alone(batch["x"]))})
         yield accuracy(judge, "front", "accuracy_front_only")
     clip = (data.length, data.rate)
     yield from score.use(sound=clip)
@@ -70,3 +69,10 @@ def _alike(front, judge, name) -> Evaluators:
     yield Median("si_sdr_median_db", ratio, or_none, DECIBELS)
     if judge is not None:
         yield accuracy(judge, name)
+
+
+@functools.partial(jax.jit, static_argnums=0)  # one program, whoever asks
+def _there_and_back(front, x):
+    """What the front end, which has no variables of its own, loses by itself."""
+    features = front.apply({}, x)
+    return front.apply({}, features, method="invert").clip(-1, 1)

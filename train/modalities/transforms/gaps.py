@@ -147,8 +147,8 @@ def robust_scale(
     the mean absolute deviation from the median stands in (Iglewicz and Hoaglin 1993);
     that is 0 only where all are equal. Where what differs from that value is enough to
     be judged by itself, as of rain, counts or events, the spread is a sixth of `_reach`
-    at least. window: of this many samples, made odd, around
-    each one, shorter at the edges; 0 is one center and spread a channel.
+    at least. window: of this many samples, made odd, around each one, shorter at the
+    edges; 0 is one center and spread a channel.
     """
     holes = np.where(known, x, np.nan)
     if not window:
@@ -215,12 +215,12 @@ def _fences(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def outlying(x: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-    """Values so far from the others that they may be faults; no more than a twentieth
-    at either end.
+    """Values so far from the others that they may be faults.
 
-    Beyond the fences of all: half of the values, which median and MAD tell of, may be
-    the air around a scan, and all that is scanned far from it. Where more than half are
-    one value, further from it than `_reach` of what differs.
+    Beyond the fences of all, no more than a twentieth at either end: half of the
+    values, which median and MAD tell of, may be the air around a scan, and all that is
+    scanned far from it. Where more than half are one value, further from it than
+    `_reach` of what differs.
     """
     if not x.size:
         return np.zeros(x.shape, bool)

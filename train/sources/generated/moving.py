@@ -39,7 +39,7 @@ def moving(data: Video, train: bool) -> Generated:
 
     def make(data, part, row) -> Record:
         words = (Word.VIDEO, data.seed, part, row)
-        first = rng(*words).integers(0, len(pictures), data.digits)  # as in `at`
+        first = chosen(rng(*words), pictures, data.digits)
         label = int(labels[first[0]]) if alone else -1
 
         def at(times):
@@ -82,7 +82,7 @@ def _acting(
 
     def make(data, part, row) -> Record:
         draw = rng(Word.ACTION, data.seed, part, row)
-        first = int(draw.integers(0, len(pictures), 1)[0])
+        first = int(chosen(draw, pictures, 1)[0])
         action = int(draw.integers(len(ACTIONS)))
         event, label = planted(row, action)
         acting = act(pictures[first], data.size, data.frames, action, draw, event)
@@ -129,7 +129,7 @@ def moving_digits(
     """
     frames = np.zeros((len(times), size, size), np.uint8)
     boxes = np.empty((len(times), digits, 4), np.float32)
-    for k, index in enumerate(draw.integers(0, len(pictures), digits)):
+    for k, index in enumerate(chosen(draw, pictures, digits)):
         picture = enlarged(pictures[index], size * 7 // 16, size)
         angle, speed = draw.uniform(0, 2 * np.pi), draw.uniform(0.03, 0.08) * size
         room = size - np.array(picture.shape, float)
@@ -185,6 +185,11 @@ def drawn_into(
         np.maximum(part, picture, out=part)
         box[:] = np.array([left, top, left + width, top + height]) / len(frame)
     return boxes
+
+
+def chosen(draw: np.random.Generator, pictures: np.ndarray, digits: int) -> np.ndarray:
+    """Which pictures move; the first draw of a clip."""
+    return draw.integers(0, len(pictures), digits)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
