@@ -86,7 +86,7 @@ def folder_of(path, thing, experiment):
     """A run's folder with a bundle and two lines of a log."""
     workdir = open_workdir(path, experiment)
     save(workdir / "bundle", thing)
-    rows = [{"step": step, "loss": 2.0} for step in (1, 2)]
+    rows = [{"step": n, "loss": 2.0, "evaluation_psnr_db": 9.0} for n in (1, 2)]
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)
     (workdir / "metrics.jsonl").write_text(lines)
     return workdir
@@ -103,7 +103,7 @@ def test_a_page_of_a_tokenizer_has_figures_and_reconstructions(
     size = sum(x.size for x in jax.tree.leaves(codec.variables["params"]))
     ((title, intro, sections),) = written
     assert title == "tokenizer" and [each.title for each in sections] == [
-        *("Training", "(4, 4, 1)", "Not evaluated")
+        *("Training", "Measured while it trained", "(4, 4, 1)", "Not evaluated")
     ]
     assert "2 of 1,000 steps" in sections[0].text
     assert intro == (
@@ -170,7 +170,8 @@ def test_a_page_of_a_generator_begins_with_its_streams(tmp_path, written, monkey
     assert size > 1000 and intro.startswith(f"A transformer of {size:,} parameters, ")
     titles = [each.title for each in sections]
     assert titles == [
-        *("Streams", "Training", "Samples, scored", "Scored by the bound", "Drawn")
+        *("Streams", "Training", "Measured while it trained", "Samples, scored"),
+        *("Scored by the bound", "Drawn"),
     ]
     assert sections[0].text.splitlines()[1:] == [
         "| image | image | (2, 2, 2) | Gaussian() |",

@@ -133,10 +133,11 @@ def test_what_a_killed_process_had_begun_goes_and_what_a_living_one_writes_stays
         assert begun == {*kept, living.name, file.name}
         writing.LIVING.clear()
         writing._sweep.cache_clear()
-        write_bytes(tmp_path / "a.json", b"1")  # as another process does
+        write_bytes(tmp_path / "a.json", b"1")  # as another process does,
+        write_bytes(tmp_path / "c", b"2")  # of this number in another container, too
         assert (living / "records").exists() and file.exists()
     assert (folder / "records").exists()
-    assert {p.name for p in tmp_path.iterdir()} == {"cache", "a.json", *kept}
+    assert {p.name for p in tmp_path.iterdir()} == {"cache", "a.json", "c", *kept}
 
 
 def test_what_is_swept_before_it_is_owned_is_begun_again(tmp_path, monkeypatch):
